@@ -1,0 +1,92 @@
+//! Timers: one entry of the event queue each, cancelled when dropped.
+
+use crate::events::{Due, EventId};
+use crate::world::World;
+use crate::{Instant, waiting_for};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Ready at a point of virtual time.
+///
+/// # Simulation
+/// Fires at the end of the millisecond its deadline lies in, as tokio's timers do (`tokio::time::sleep`: "operates at
+/// millisecond granularity"), unless [`Settings::round_timers`](crate::Settings::round_timers) is off.
+#[derive(Debug)]
+pub struct Timer {
+    deadline: Instant,
+    event: Option<EventId>,
+}
+
+impl Timer {
+    /// A timer for `deadline`.
+    pub fn new(deadline: Instant) -> Timer {
+        Timer { deadline, event: None }
+    }
+
+    /// The deadline, not rounded.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_elapsed(&self) -> bool {
+        World::current().is_some_and(|w| w.now() >= w.fires_at(self.deadline))
+    }
+
+    /// Takes the timer back and sets another deadline.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.cancel();
+        self.deadline = deadline;
+    }
+
+    fn cancel(&mut self) {
+        if let (Some(event), Some(world)) = (self.event.take(), World::current()) {
+            world.core.borrow_mut().events.cancel(event);
+        }
+    }
+}
+
+impl World {
+    /// When a timer for `deadline` fires.
+    #[inline]
+    pub fn fires_at(&self, deadline: Instant) -> Instant {
+        const MS: u64 = 1_000_000;
+        if !self.rounds_timers() {
+            return deadline;
+        }
+        Instant(deadline.0.checked_next_multiple_of(MS).unwrap_or(u64::MAX))
+    }
+
+    fn rounds_timers(&self) -> bool {
+        self.settings.borrow().round_timers
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(world) = World::current() else { panic!("a simulated timer was polled outside its run") };
+        let at = world.fires_at(self.deadline);
+        if world.now() >= at {
+            self.cancel();
+            return Poll::Ready(());
+        }
+        waiting_for("a timer");
+        let mut core = world.core.borrow_mut();
+        if self.event.is_some_and(|event| core.events.rewake(event, cx.waker())) {
+            return Poll::Pending;
+        }
+        if at != Instant::NEVER {
+            self.event = Some(core.events.insert(at, Due::Wake(cx.waker().clone())));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
