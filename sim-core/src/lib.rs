@@ -45,4 +45,4 @@ pub use schedule::{GateId, waiting_for};
 pub use task::Spawn;
 pub use trace::Trace;
 pub use verdict::Verdict;
-pub use world::{Entered, Nested, Outcome, Settings, World};
+pub use world::{CheckFailure, Entered, Nested, Outcome, Settings, World};

@@ -174,6 +174,13 @@ impl Choices {
         }
     }
 
+    /// Puts better words to the subject of the deviation that was recorded last, once the answer is known.
+    pub fn annotate(&mut self, subject: impl FnOnce() -> String) {
+        if let Some(last) = self.recorder.as_mut().and_then(|r| r.deviations.last_mut()) {
+            last.subject = subject();
+        }
+    }
+
     /// Running hash over all deviations.
     pub fn digest(&self) -> u64 {
         self.digest

@@ -1,0 +1,203 @@
+//! Trouble that a seed draws.
+//!
+//! Each seed enables a random subset of the kinds and scales each (FoundationDB's and TigerBeetle's way: a run with few
+//! kinds reaches states that a run with all of them masks). Every possible fault is one slot and one choice: 0 is "does
+//! not happen", any other answer holds all its details. So a fault shrinks as a whole, and one less moves no other.
+//!
+//! With `keep_majority` the time is cut into epochs, and in each epoch only a minority may be struck: the nodes that
+//! stand next in turn. Who may be struck when is thus fixed by the names alone; what happens to them is the seed's.
+
+use super::{Fault, Kind, Planned};
+use sim_core::choices::{Address, Choices, Law, Ratio, Stream};
+use sim_core::{Instant, NodeId, hash};
+use std::time::Duration;
+
+/// How a swarm is drawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Swarm {
+    pub(super) keep_majority: bool,
+    pub(super) until: Duration,
+    pub(super) kinds: Vec<&'static str>,
+}
+
+/// How many faults of one kind can happen in one epoch.
+const SLOTS: u64 = 2;
+/// Epochs of a plan, for each node: every node is among the strikable ones at least so often.
+const TURNS: u64 = 3;
+
+impl Swarm {
+    /// Kinds that a swarm can draw, by the names of [`Fault::name`].
+    pub const KINDS: [&'static str; 12] = [
+        "partition",
+        "one-way",
+        "delay",
+        "loss",
+        "kill",
+        "power-cycle",
+        "pause",
+        "clock-bump",
+        "clock-drift",
+        "disk-error",
+        "disk-full",
+        "disk-slow",
+    ];
+}
+
+impl Default for Swarm {
+    fn default() -> Self {
+        Swarm { keep_majority: false, until: Duration::from_secs(20), kinds: Swarm::KINDS.to_vec() }
+    }
+}
+
+impl Swarm {
+    /// The faults that `choices` draw for `nodes`.
+    pub(super) fn draw(&self, choices: &mut Choices, nodes: &[String], now: Instant) -> Vec<Planned> {
+        if nodes.len() < 2 {
+            return Vec::new();
+        }
+        let count = nodes.len() as u64;
+        let epochs = count * TURNS;
+        let length = Duration::from_nanos(sim_core::nanos(self.until) / epochs.max(1));
+        let strikable = if self.keep_majority { (count - 1) / 2 } else { count };
+        let mut planned = Vec::new();
+        for kind in &self.kinds {
+            let p = draw_intensity(choices, kind, now);
+            for epoch in 0..epochs {
+                for slot in 0..SLOTS.min(strikable * SLOTS) {
+                    let key = hash::key(&[hash::text(kind), epoch, slot]);
+                    let at = Address { stream: Stream::FAULT, key, n: 0 };
+                    let word = choices.ask(at, Law::Event(p), "planned fault", now, NodeId::OUTSIDE);
+                    if word == 0 {
+                        continue;
+                    }
+                    let mut details = Details { word, drawn: 0 };
+                    let victim = &nodes[((epoch + details.below(strikable)) % count) as usize];
+                    let begin = details.below(sim_core::nanos(length) * 3 / 4);
+                    let longest = sim_core::nanos(length) - begin;
+                    let lasts = Duration::from_millis((details.below(longest) / 1_000_000).max(1));
+                    let at = length * epoch as u32 + Duration::from_millis(begin / 1_000_000);
+                    let fault = Fault { kind: fault_of(kind, victim, nodes, &mut details), lasts };
+                    let fault = Planned { at, fault };
+                    choices.annotate(|| fault.to_string());
+                    planned.push(fault);
+                }
+            }
+        }
+        planned.sort_by_key(|p| p.at);
+        planned
+    }
+}
+
+/// Whether this run has faults of this kind, and how many: a third of the kinds are off.
+fn draw_intensity(choices: &mut Choices, kind: &str, now: Instant) -> Ratio {
+    let at = Address { stream: Stream::CONFIG, key: hash::key(&[hash::text("swarm"), hash::text(kind)]), n: 0 };
+    choices.name_key(at.key, || kind.to_owned());
+    match choices.ask(at, Law::Weighted { none: 3, of: [3, 2, 1, 0] }, "how often a fault is planned", now, NodeId::OUTSIDE) {
+        0 => Ratio::NEVER,
+        1 => Ratio::new(1, 16),
+        2 => Ratio::new(1, 6),
+        _ => Ratio::new(1, 2),
+    }
+}
+
+/// The details of one fault, all from the one word it was drawn as.
+struct Details {
+    word: u64,
+    drawn: u64,
+}
+
+impl Details {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.drawn += 1;
+        ((hash::key(&[self.word, self.drawn]) as u128 * bound as u128) >> 64) as u64
+    }
+}
+
+fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -> Kind {
+    let node = victim.to_owned();
+    let others: Vec<String> = nodes.iter().filter(|n| *n != victim).cloned().collect();
+    let peer = others[details.below(others.len() as u64) as usize].clone();
+    let (from, to) = if details.below(2) == 0 { (node.clone(), peer) } else { (peer, node.clone()) };
+    match name {
+        "partition" => Kind::Partition { a: vec![node], b: others },
+        "one-way" if from == node => Kind::OneWay { from: vec![node], to: others },
+        "one-way" => Kind::OneWay { from: others, to: vec![node] },
+        "delay" => Kind::Delay { from, to, by: Duration::from_millis(1 << details.below(11)) },
+        "loss" => Kind::Loss { from, to, ratio: Ratio::new(1 << details.below(4), 16) },
+        "kill" => Kind::Kill { node },
+        "power-cycle" => Kind::PowerCycle { node },
+        "pause" => Kind::Pause { node },
+        // Jepsen's bumps: log-uniform from milliseconds to minutes, either way.
+        "clock-bump" => {
+            let ns = 4_000_000i64 << details.below(17);
+            Kind::ClockBump { node, by_ns: if details.below(2) == 0 { ns } else { -ns } }
+        }
+        "clock-drift" => Kind::ClockDrift { node, ppm: (1 << details.below(15)) * if details.below(2) == 0 { 1 } else { -1 } },
+        "disk-error" => Kind::DiskError { node, ratio: Ratio::new(1 << details.below(4), 16) },
+        "disk-full" => Kind::DiskFull { node },
+        "disk-slow" => Kind::DiskSlow { node, factor: 2 << details.below(8) },
+        other => unreachable!("{other} is no kind of a swarm"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_core::choices::Tape;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("n{i}")).collect()
+    }
+
+    fn drawn(seed: u64, swarm: &Swarm, n: usize) -> Vec<Planned> {
+        swarm.draw(&mut Choices::seeded(seed), &names(n), Instant::ZERO)
+    }
+
+    #[test]
+    fn the_calm_run_has_no_fault() {
+        let mut calm = Choices::from_source(0, Box::new(Tape::new([])));
+        assert_eq!(Swarm::default().draw(&mut calm, &names(3), Instant::ZERO), []);
+    }
+
+    #[test]
+    fn a_hundred_seeds_draw_every_kind_and_end_in_time() {
+        let swarm = Swarm::default();
+        let all: Vec<Planned> = (0..100).flat_map(|seed| drawn(seed, &swarm, 3)).collect();
+        for kind in Swarm::KINDS {
+            assert!(all.iter().any(|p| p.fault.name() == kind), "{kind} was never drawn");
+        }
+        assert!(all.iter().all(|p| p.at + p.fault.lasts <= swarm.until));
+    }
+
+    #[test]
+    fn with_keep_majority_only_a_minority_is_struck_at_any_time() {
+        let swarm = Swarm { keep_majority: true, ..Swarm::default() };
+        for (seed, n) in (0..200).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+            let plan = drawn(seed, &swarm, n);
+            for p in &plan {
+                let overlap = |q: &&Planned| q.at <= p.at && p.at < q.at + q.fault.lasts;
+                let mut struck: Vec<&str> = plan.iter().filter(overlap).map(|q| victim(q, n)).collect();
+                struck.sort();
+                struck.dedup();
+                assert!(struck.len() <= (n - 1) / 2, "seed {seed}: {struck:?} at {:?}", p.at);
+            }
+        }
+    }
+
+    /// The struck node: for links, the one whose turn it is by the epoch.
+    fn victim(p: &Planned, n: usize) -> &str {
+        match &p.fault.kind {
+            Kind::Partition { a, .. } => &a[0],
+            Kind::OneWay { from, to } => if from.len() == 1 { &from[0] } else { &to[0] },
+            Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => {
+                let epoch_ns = 20_000_000_000 / (n as u128 * TURNS as u128);
+                let turn = |name: &str| {
+                    let i = name[1..].parse::<u128>().expect("names end in numbers");
+                    (0..(n as u128 - 1) / 2).any(|j| (p.at.as_nanos() / epoch_ns + j) % n as u128 == i)
+                };
+                if turn(from) { from } else { to }
+            }
+            _ => p.fault.nodes()[0],
+        }
+    }
+}
