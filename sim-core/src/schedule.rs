@@ -15,6 +15,7 @@ use crate::world::{Actor, World, draw_intensity};
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Most wakes that may pass a held one.
@@ -39,6 +40,14 @@ struct Gate {
 /// Names a gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GateId(u32);
+
+/// A task about to be polled. The root of a `block_on` has no body: its caller polls it.
+pub(crate) struct Begun {
+    pub body: Option<Pin<Box<dyn Body>>>,
+    pub aborted: bool,
+    pub id: Id,
+    pub program_of: Option<NodeId>,
+}
 
 impl Scheduler {
     /// `None` as a ratio stands for "never ask": the order is first in, first out, also on a tape.
@@ -204,52 +213,57 @@ impl World {
         self.scheduler.borrow_mut().ready.pop()
     }
 
-    /// Makes `task` the actor, unless it is gone, paused or behind a closed gate.
+    /// Makes a task the actor and takes its body out, unless it is gone, paused or behind a closed gate.
     #[inline]
-    pub(crate) fn begin_poll(&self, packed: u64) -> bool {
+    pub(crate) fn begin_poll(&self, packed: u64) -> Option<Begun> {
         let mut scheduler = self.scheduler.borrow_mut();
         let scheduler = &mut *scheduler;
-        let Some(task) = scheduler.tasks.get(packed) else { return false };
+        let task = scheduler.tasks.get(packed)?;
         {
             let mut nodes = self.nodes.borrow_mut();
             let node = &mut nodes[task.node.0 as usize];
             if node.state == State::Paused {
                 node.parked.push(packed);
-                return false;
+                return None;
             }
             self.clock_acts_for(node.clock);
         }
         if let Some(gate) = task.gate.map(|g| &mut scheduler.gates[g as usize]).filter(|g| !g.open) {
             gate.parked.push(packed);
-            return false;
+            return None;
         }
         task.queued = false;
-        let (key, node, group, spawn) = (task.key, task.node, task.group, Some(task.spawn));
-        self.actor.set(Actor { task: packed, key, node, group, spawn });
+        self.actor.set(Actor {
+            task: packed,
+            key: task.key,
+            node: task.node,
+            group: task.group,
+            spawn: Some(task.spawn),
+        });
         self.waits_for.set("");
-        self.count_poll(key);
-        true
+        self.count_poll(task.key);
+        Some(Begun {
+            body: task.body.take(),
+            aborted: task.aborted,
+            id: task.id,
+            program_of: task.program.then_some(task.node),
+        })
     }
 
+    /// Puts the body of a pending task back; hands it out again if the task was killed while it ran.
     #[inline]
-    pub(crate) fn end_poll(&self, packed: u64) {
-        self.actor.set(Actor::NOBODY);
-        if let Some(task) = self.scheduler.borrow_mut().tasks.get(packed) {
-            task.waits_for = self.waits_for.get();
-        }
+    pub(crate) fn put_back(&self, packed: u64, body: Option<Pin<Box<dyn Body>>>) -> Option<Pin<Box<dyn Body>>> {
+        let mut scheduler = self.scheduler.borrow_mut();
+        let Some(task) = scheduler.tasks.get(packed) else { return body };
+        task.waits_for = self.waits_for.get();
+        task.body = body;
+        None
     }
 
-    /// Polls one task, or ends it if it was aborted.
+    /// Polls one task, or ends it if it was aborted. While its future is dropped it is still the actor, so that what
+    /// the drop does is done by the dead if the task was killed.
     pub(crate) fn run_task(&self, packed: u64) {
-        if !self.begin_poll(packed) {
-            return;
-        }
-        let (body, aborted, id, program_of) = {
-            let mut scheduler = self.scheduler.borrow_mut();
-            let Some(task) = scheduler.tasks.get(packed) else { return };
-            (task.body.take(), task.aborted, task.id, task.program.then_some(task.node))
-        };
-        let Some(mut body) = body else { return self.end_poll(packed) };
+        let Some(Begun { body: Some(mut body), aborted, id, program_of }) = self.begin_poll(packed) else { return };
         if aborted {
             self.scheduler.borrow_mut().tasks.remove(packed);
             self.end_body(body, JoinError::cancelled(id));
@@ -257,17 +271,11 @@ impl World {
         }
         let waker = waker::waker(packed);
         let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(&waker))));
-        self.end_poll(packed);
         match polled {
             Ok(Poll::Pending) => {
-                let mut scheduler = self.scheduler.borrow_mut();
-                if let Some(task) = scheduler.tasks.get(packed) {
-                    task.body = Some(body);
-                    return;
+                if let Some(body) = self.put_back(packed, Some(body)) {
+                    self.end_body(body, JoinError::cancelled(id));
                 }
-                drop(scheduler);
-                // Killed while it ran: it ends as one of the dead.
-                self.end_body(body, JoinError::cancelled(id));
             }
             Ok(Poll::Ready(())) => {
                 self.scheduler.borrow_mut().tasks.remove(packed);
@@ -283,10 +291,11 @@ impl World {
                 self.end_body(body, JoinError::panicked(id, payload));
             }
         }
+        self.actor.set(Actor::NOBODY);
     }
 
     /// Drops a future that will not finish. A panic in a destructor stays with the task, as in tokio.
-    pub(crate) fn end_body(&self, mut body: std::pin::Pin<Box<dyn Body>>, error: JoinError) {
+    pub(crate) fn end_body(&self, mut body: Pin<Box<dyn Body>>, error: JoinError) {
         let ended = catch_unwind(AssertUnwindSafe(move || {
             body.as_mut().end(error);
             drop(body);
@@ -306,8 +315,8 @@ impl World {
     }
 
     /// The task that a `block_on` polls itself: a slot without a body.
-    pub(crate) fn add_root(&'static self, node: NodeId, spawn: Spawn) -> u64 {
-        let group = self.nodes.borrow()[node.0 as usize].group;
+    pub(crate) fn add_root(&'static self, group: GroupId, spawn: Spawn) -> u64 {
+        let (node, _) = self.groups.borrow()[group.0 as usize];
         let mut scheduler = self.scheduler.borrow_mut();
         let scheduler = &mut *scheduler;
         scheduler.ids += 1;
@@ -360,6 +369,11 @@ impl World {
     /// How many tasks live.
     pub fn live_tasks(&self) -> usize {
         self.scheduler.borrow().tasks.live()
+    }
+
+    /// Whether a task has not ended.
+    pub(crate) fn lives(&self, packed: u64) -> bool {
+        self.scheduler.borrow_mut().tasks.get(packed).is_some()
     }
 
     /// The id of the running task.
@@ -429,6 +443,11 @@ impl World {
     /// The gate of the running task.
     pub fn acting_gate(&self) -> Option<GateId> {
         self.scheduler.borrow_mut().tasks.get(self.actor.get().task)?.gate.map(GateId)
+    }
+
+    /// How many tasks of a group live.
+    pub fn live_in(&self, group: GroupId) -> usize {
+        self.scheduler.borrow().tasks.iter().filter(|(_, t)| t.group == group).count()
     }
 
     /// How many tasks live behind a gate.

@@ -376,13 +376,26 @@ impl World {
     /// # Panics
     /// If called from inside the run: a task cannot block on another.
     pub fn block_on<F: Future>(&'static self, node: NodeId, future: F, spawn: Spawn) -> Result<F::Output, Verdict> {
+        self.block_on_in(self.node_group(node), future, spawn)
+    }
+
+    /// The same as a task of `group`, which what it spawns belongs to as well.
+    ///
+    /// # Panics
+    /// If called from inside the run: a task cannot block on another.
+    pub fn block_on_in<F: Future>(
+        &'static self,
+        group: GroupId,
+        future: F,
+        spawn: Spawn,
+    ) -> Result<F::Output, Verdict> {
         assert!(
             self.actor.get().task == Actor::NOBODY.task,
             "Cannot start a runtime from within a runtime. This happens because a function (like `block_on`) attempted \
              to block the current thread while the thread is being used to drive asynchronous tasks."
         );
         let mut future = pin!(future);
-        let root = self.add_root(node, spawn);
+        let root = self.add_root(group, spawn);
         let waker = waker::waker(root);
         loop {
             if let Some(verdict) = self.stopped.get().then(|| self.stop.borrow_mut().take()).flatten() {
@@ -397,11 +410,12 @@ impl World {
                 self.run_task(next);
                 continue;
             }
-            if !self.begin_poll(root) {
+            if self.begin_poll(root).is_none() {
                 continue;
             }
             let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
-            self.end_poll(root);
+            self.put_back(root, None);
+            self.actor.set(Actor::NOBODY);
             match polled {
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(output)) if !self.stopped.get() => {
