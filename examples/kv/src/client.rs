@@ -23,7 +23,7 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(100);
 const MOST_PATIENCE: Duration = Duration::from_millis(800);
 
 /// The longest pause between attempts, before jitter.
-const MOST_PAUSE_MS: u64 = 160;
+const MOST_PAUSE_MS: u64 = 320;
 
 /// A client. One identity, one operation at a time.
 pub struct Client {
@@ -172,7 +172,7 @@ impl Client {
     /// The pause before an attempt: doubling, and spread over half as much again so that clients do not return in step.
     /// The spread needs to differ between clients, not to surprise anyone.
     fn pause(&self, attempt: u32) -> Duration {
-        let base_ms = (5 << attempt.min(8)).min(MOST_PAUSE_MS);
+        let base_ms = (20 << attempt.min(8)).min(MOST_PAUSE_MS);
         let mixed = (self.id ^ (self.turn as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         Duration::from_millis(base_ms + mixed % (base_ms / 2))
     }

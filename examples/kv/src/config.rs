@@ -24,11 +24,11 @@ pub struct Config {
 /// Without faults all of them pass every check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bug {
-    /// The coordinator counts every answer towards its majority, refusals and timeouts too
+    /// The coordinator waits for a majority for 50 ms, and then makes do with the answers it has
     /// (`Coordinator::majority`).
     ///
-    /// A coordinator that is cut off from the other replicas, or whose peers are down, acknowledges writes that
-    /// only it holds, and answers reads alone.
+    /// A coordinator that is cut off from the other replicas, or whose calls to them are slow, acknowledges writes that
+    /// only it holds, picks counters that are in use, and answers reads alone.
     AckBeforeQuorum,
     /// A read answers with the newest register it found, without making sure that a majority holds it
     /// (`Coordinator::get`).

@@ -22,6 +22,9 @@ use crate::register::{Register, Version, Writer};
 use crate::remote::Remote;
 use crate::replica::Replica;
 
+/// How long [`Bug::AckBeforeQuorum`] waits for a majority.
+const SHORT_WAIT: Duration = Duration::from_millis(50);
+
 /// Serves clients on behalf of the whole cluster.
 pub struct Coordinator {
     members: Vec<Member>,
@@ -136,16 +139,21 @@ impl Coordinator {
 
         let needed = self.members.len() / 2 + 1;
         let mut found = Vec::with_capacity(needed);
-        let mut failed = 0;
-        while let Some(result) = answers.recv().await {
-            match result {
-                Ok(answer) => found.push(answer),
-                Err(_) => failed += 1,
+        let collecting = async {
+            while let Some(result) = answers.recv().await {
+                found.extend(result.ok());
+                if found.len() == needed {
+                    return;
+                }
             }
-            let counted = if self.bug == Some(Bug::AckBeforeQuorum) { found.len() + failed } else { found.len() };
-            if counted >= needed {
-                return Ok(found);
-            }
+        };
+        if self.bug == Some(Bug::AckBeforeQuorum) {
+            let _ = timeout(SHORT_WAIT, collecting).await;
+            return Ok(found);
+        }
+        collecting.await;
+        if found.len() == needed {
+            return Ok(found);
         }
         Err(NoMajority { answered: found.len(), needed })
     }

@@ -132,7 +132,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve { index, peers, data, bug } => {
             let config = Config::new(index, peers).data(data).bug(bug.map(Bug::from));
             config.validate()?;
-            eprintln!("kv: serving on {}, ctrl-c stops it", config.address());
+            eprintln!("kv: starting on {}; ctrl-c stops it", config.address());
             let interrupted = async {
                 if tokio::signal::ctrl_c().await.is_err() {
                     std::future::pending().await

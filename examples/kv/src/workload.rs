@@ -60,11 +60,12 @@ pub async fn holdings(servers: &str) -> Vec<BTreeMap<String, Version>> {
     all
 }
 
-/// Several clients that write and read the same few keys, and a key of their own now and then, through all servers
-/// in turn.
+/// Several clients that write and read the same few keys, and keys that are written only once, through all servers in
+/// turn.
 ///
-/// Of six operations of a client three are reads of shared keys; two write to shared keys, of which every third is tried
-/// only once, as by a client that died; and one writes to a new key that nobody else writes to.
+/// Of six operations of a client two are writes to shared keys and two are reads of them; one writes to a key that is
+/// never written again, and one reads such a key, of any client. Of the writes to shared keys every sixth, and of
+/// the others every second, is attempted only once, as by a client that died: it may stay half done for good.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// The servers.
@@ -89,10 +90,10 @@ pub struct History {
 }
 
 impl Workload {
-    /// Three clients, each with 170 operations about 100 ms apart, on three shared keys: about 18 s, 510 operations, and
+    /// Three clients, each with 170 operations about 100 ms apart, on two shared keys: about 18 s, 510 operations, and
     /// half of them writes.
     pub fn new(servers: impl Into<String>) -> Self {
-        Self { servers: servers.into(), clients: 3, operations: 170, pace: Duration::from_millis(100), keys: 3 }
+        Self { servers: servers.into(), clients: 3, operations: 170, pace: Duration::from_millis(100), keys: 2 }
     }
 
     /// Runs all clients to their ends and returns what they saw.
@@ -115,12 +116,18 @@ impl Workload {
     async fn client(self, id: u64, origin: Instant) -> Vec<Op> {
         let mut recorder = Recorder::new(id, &self.servers, origin);
         for i in 0..self.operations {
-            let shared = format!("shared-{}", (i / 2 + id) % self.keys);
+            let round = i / 6;
+            let shared = format!("shared-{}", (round + id) % self.keys);
             let value = format!("c{id}-{i}");
             match i % 6 {
-                0 | 4 if i % 9 == 0 => recorder.write_once(&shared, value).await,
+                2 if round % 2 == 1 => recorder.write_once(&format!("own-{id}-{round}"), value).await,
+                2 => recorder.write(&format!("own-{id}-{round}"), value).await,
+                3 => {
+                    let owner = 1 + (id + round) % self.clients;
+                    recorder.read(&format!("own-{owner}-{}", round.saturating_sub(round % 3))).await;
+                }
+                4 if round % 3 == 1 => recorder.write_once(&shared, value).await,
                 0 | 4 => recorder.write(&shared, value).await,
-                2 => recorder.write(&format!("own-{id}-{i}"), value).await,
                 _ => recorder.read(&shared).await,
             }
             // Between half the pace and one and a half, so that the clients drift through each other's operations.
