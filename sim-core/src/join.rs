@@ -133,17 +133,6 @@ impl<T> Cell<T> {
     }
 }
 
-/// Whether a task has ended, whatever its output.
-trait Ended: Send + Sync {
-    fn ended(&self) -> bool;
-}
-
-impl<T: Send> Ended for Cell<T> {
-    fn ended(&self) -> bool {
-        self.done.load(Ordering::Acquire)
-    }
-}
-
 /// A spawned future as the executor sees it: poll it, or end it without an output.
 pub(crate) trait Body {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
@@ -214,11 +203,8 @@ impl<T> JoinHandle<T> {
     }
 
     /// A handle that can cancel the task but not ask for its output.
-    pub fn abort_handle(&self) -> AbortHandle
-    where
-        T: Send + 'static,
-    {
-        AbortHandle { cell: self.cell.clone(), id: self.id, task: self.task }
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle { id: self.id, task: self.task }
     }
 
     pub(crate) fn task(&self) -> u64 {
@@ -257,7 +243,6 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// Cancels a task from elsewhere.
 #[derive(Clone)]
 pub struct AbortHandle {
-    cell: Arc<dyn Ended>,
     id: Id,
     task: u64,
 }
@@ -270,7 +255,7 @@ impl AbortHandle {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.cell.ended()
+        World::current().is_none_or(|w| !w.lives(self.task))
     }
 
     /// The task's id.

@@ -174,7 +174,7 @@ impl World {
     /// Ends the programs of a node. A node that has ended already ends no second time.
     pub fn end_node(&self, node: NodeId, how: Death) {
         assert!(node != NodeId::OUTSIDE, "the outside is no machine");
-        let group = {
+        {
             let mut nodes = self.nodes.borrow_mut();
             let n = &mut nodes[node.0 as usize];
             if matches!(n.state, State::Dead(_)) {
@@ -182,9 +182,10 @@ impl World {
             }
             n.state = State::Dead(how);
             n.parked.clear();
-            n.group
-        };
-        self.groups.borrow_mut()[group.0 as usize].1 = false;
+        }
+        for (_, alive) in self.groups.borrow_mut().iter_mut().filter(|(of, _)| *of == node) {
+            *alive = false;
+        }
         let kind = match how {
             Death::Exit => "node.exit",
             Death::Kill => "node.kill",
@@ -192,7 +193,7 @@ impl World {
         };
         self.event(node, kind, String::new);
         self.each_device(|device, cx| device.node_died(node, how, cx));
-        self.end_tasks(|t| t.group == group);
+        self.end_tasks(|t| t.node == node);
     }
 
     /// Lets the programs of a running node stand still: their timers and packets come, nobody looks at them.

@@ -58,6 +58,11 @@ impl World {
         Instant(deadline.0.checked_next_multiple_of(MS).unwrap_or(u64::MAX))
     }
 
+    /// Wakes `waker` at `at`, to the nanosecond, after everything that was to happen by then; soon if that is past.
+    pub fn wake_at(&self, at: Instant, waker: std::task::Waker) {
+        self.core.borrow_mut().events.insert(at.max(self.now()), Due::Wake(waker));
+    }
+
     fn rounds_timers(&self) -> bool {
         self.settings.borrow().round_timers
     }

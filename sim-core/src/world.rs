@@ -112,6 +112,7 @@ pub struct World {
     pub(crate) stop: RefCell<Option<Verdict>>,
     pub(crate) stopped: Cell<bool>,
     polls_at_instant: Cell<u64>,
+    polls: Cell<u64>,
     panic_place: RefCell<String>,
 }
 
@@ -177,6 +178,7 @@ impl World {
             stop: RefCell::default(),
             stopped: Cell::new(false),
             polls_at_instant: Cell::new(0),
+            polls: Cell::new(0),
             panic_place: RefCell::default(),
         }
     }
@@ -247,6 +249,11 @@ impl World {
     /// Name and spawn place of the task being polled. Reads cells only: safe to ask from a signal handler.
     pub fn acting_task(&self) -> Option<Spawn> {
         self.actor.get().spawn
+    }
+
+    /// How many polls this thread's Worlds have begun. Reads a cell only: a watchdog sees by it whether one poll goes on.
+    pub fn polls(&self) -> u64 {
+        self.polls.get()
     }
 
     /// Asks a question on behalf of the running task; see [`Choices`].
@@ -478,6 +485,7 @@ impl World {
     pub(crate) fn count_poll(&self, key: u64) {
         let polls = self.polls_at_instant.get() + 1;
         self.polls_at_instant.set(polls);
+        self.polls.set(self.polls.get() + 1);
         let steps = {
             let trace = &mut self.core.borrow_mut().trace;
             trace.step(key);
