@@ -32,6 +32,11 @@ impl Ratio {
         self.den
     }
 
+    /// The probability in units of 2^-32, rounded down; 2^32 is always.
+    pub const fn threshold(self) -> u64 {
+        ((self.num as u64) << 32) / self.den as u64
+    }
+
     /// Whether 32 random bits fall inside.
     #[inline]
     fn holds(self, bits: u32) -> bool {
@@ -57,6 +62,9 @@ pub enum Law {
     /// 0, or with probability `p` any other 32-bit word, from which the asker takes all details. One choice, one event:
     /// what shrinks together is drawn together.
     Event(Ratio),
+    /// 0, or `kind + 4 * detail`: kind 1, 2 or 3 with these odds (units of 2^-32, see [`Ratio::threshold`]; what exceeds
+    /// certainty is cut), detail any 30-bit word. The value means the same whatever the odds, so a tape outlives them.
+    Kinds([u64; 3]),
     /// 0 with probability `none`, else 1, 2, … by these weights: `Weighted { none: 3, of: [1, 1, 0, 0] }` is 0 in three
     /// of five cases.
     Weighted {
@@ -75,6 +83,7 @@ impl Law {
             Law::Below(bound) => *bound <= 1,
             Law::Chance(p) | Law::Event(p) => p.num == 0,
             Law::Rare { p, max } => p.num == 0 || *max == 0,
+            Law::Kinds(odds) => *odds == [0; 3],
             Law::Weighted { of, .. } => *of == [0; 4],
         }
     }
@@ -107,6 +116,12 @@ impl Law {
                     0
                 }
             }
+            Law::Kinds([a, b, c]) => match high as u64 {
+                h if h < a => 1 | (low as u64 & !3),
+                h if h < a.saturating_add(b) => 2 | (low as u64 & !3),
+                h if h < a.saturating_add(b).saturating_add(c) => 3 | (low as u64 & !3),
+                _ => 0,
+            },
             Law::Weighted { none, of } => {
                 let total = of.iter().fold(none as u64, |sum, w| sum + *w as u64);
                 let mut point = ((word as u128 * total as u128) >> 64) as u64;
@@ -133,6 +148,8 @@ impl Law {
             Law::Chance(_) => value.min(1),
             Law::Rare { max, .. } => value.min(max),
             Law::Event(_) => value.min(u32::MAX as u64),
+            Law::Kinds(_) if value & 3 == 0 => 0,
+            Law::Kinds(_) => value & u32::MAX as u64,
             Law::Weighted { .. } => value.min(4),
         }
     }
@@ -170,6 +187,16 @@ mod tests {
         assert!((59_000..61_000).contains(&count(0)));
         assert!((19_000..21_000).contains(&count(1)));
         assert_eq!(count(2) + count(4), 0);
+    }
+
+    #[test]
+    fn kinds_are_as_likely_as_their_odds_and_certainty_is_certain() {
+        let odds = |n, d| Ratio::new(n, d).threshold();
+        let values = draws(Law::Kinds([odds(1, 8), odds(1, 4), 0]));
+        let count = |kind| values.iter().filter(|v| **v & 3 == kind).count();
+        assert!((12_000..13_000).contains(&count(1)) && (24_400..25_600).contains(&count(2)));
+        assert_eq!((count(3), values.iter().filter(|v| **v == 0).count()), (0, count(0)));
+        assert!(draws(Law::Kinds([0, Ratio::ALWAYS.threshold(), 0])).iter().all(|v| v & 3 == 2));
     }
 
     #[test]
