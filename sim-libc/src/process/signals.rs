@@ -1,0 +1,165 @@
+//! Last words: a watchdog for polls that do not end, and a handler for signals that end the process.
+//!
+//! Both run as signal handlers: they read cells and write memory, nothing else.
+
+use super::channel::{NoteKind, note};
+use crate::line::Line;
+use crate::raw;
+use sim_core::World;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+const ALT_STACK_BYTES: usize = 64 << 10;
+/// A poll may wait for real this many times longer than it may compute.
+const WALL_FACTOR: u32 = 10;
+const FATAL: [(i32, &str); 5] = [
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGABRT, "SIGABRT"),
+];
+/// The exit status of a child that its watchdog ended.
+pub(super) const STUCK_STATUS: i32 = 124;
+
+static ALT_STACK: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+/// Where the present thread's stack ends, and the lowest address a stack overflow touches.
+static STACK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+/// Polls seen by the two timers' last expiry.
+static POLLS: [AtomicU64; 2] = [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)];
+
+/// Gives this thread a stack for signal handlers, and remembers where its own ends. Inherited by what it forks.
+pub(super) fn prepare_thread() {
+    // SAFETY: the mapping is private, fresh and never unmapped; sigaltstack reads the local struct. The attributes are
+    // filled in by pthread_getattr_np before they are read and destroyed once.
+    unsafe {
+        if ALT_STACK.load(Relaxed).is_null() {
+            let map = libc::mmap(
+                std::ptr::null_mut(),
+                ALT_STACK_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            if map == libc::MAP_FAILED {
+                return;
+            }
+            ALT_STACK.store(map.cast(), Relaxed);
+        }
+        let stack = libc::stack_t { ss_sp: ALT_STACK.load(Relaxed).cast(), ss_flags: 0, ss_size: ALT_STACK_BYTES };
+        libc::sigaltstack(&stack, std::ptr::null_mut());
+        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &mut attr) == 0 {
+            let (mut low, mut size) = (std::ptr::null_mut(), 0);
+            libc::pthread_attr_getstack(&attr, &mut low, &mut size);
+            libc::pthread_attr_destroy(&mut attr);
+            // Guard pages lie at the low end, inside or below it; a frame may jump over the first.
+            STACK[0].store((low as u64).saturating_sub(64 << 10), Relaxed);
+            STACK[1].store(low as u64 + (16 << 10), Relaxed);
+        }
+    }
+}
+
+/// Lets SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT leave word of signal and task before they end the process as they
+/// would. Applies to the process; the calling thread gets a stack for it. A child of a
+/// [`Launcher`](super::Launcher) has this already.
+pub fn catch_fatal_signals() {
+    prepare_thread();
+    handle_fatal_signals();
+}
+
+/// The same on a thread that was prepared, or forked from one that was.
+pub(super) fn handle_fatal_signals() {
+    for (signal, _) in FATAL {
+        handle(signal, fatal, libc::SA_ONSTACK | libc::SA_NODEFER);
+    }
+}
+
+pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void), flags: i32) {
+    // SAFETY: an all-zero sigaction is valid (no flags, empty mask); the handler has the signature that SA_SIGINFO means
+    // and only makes async-signal-safe calls.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | flags;
+        libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn fatal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    let mut what = Line::<200>::new();
+    what.push(FATAL.iter().find(|(n, _)| *n == signal).map_or("signal", |(_, name)| name));
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; a code above 0 for these signals means that the kernel
+    // itself raised it, and then si_addr is set.
+    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as u64) };
+    if let Some(address) = address.filter(|_| signal == libc::SIGSEGV || signal == libc::SIGBUS) {
+        if (STACK[0].load(Relaxed)..STACK[1].load(Relaxed)).contains(&address) {
+            what.push(" (stack overflow)");
+        } else {
+            what.push(" at ").push_hex(address);
+        }
+    }
+    note(NoteKind::Crashed, what.bytes());
+    // SAFETY: numbers, and a sigaction that is all zeros but for SIG_DFL, which is zero too. The thread's own id is valid.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &default, std::ptr::null_mut());
+        let (pid, tid) = (raw::call(libc::SYS_getpid, [0; 6]), raw::call(libc::SYS_gettid, [0; 6]));
+        raw::call(libc::SYS_tgkill, [pid, tid, signal as i64, 0, 0, 0]);
+    }
+}
+
+/// Ends this process when one poll of its World computes for longer than `limit`, or takes ten times as long by the clock
+/// on the wall (a poll that waits for something real, on a machine that may be busy), leaving word of the task. A run of
+/// many polls may take as long as it likes. What is found is found between one and one and a half times the limit.
+///
+/// Watches the calling thread, whose World must run on it; forked children set their own.
+///
+/// # Errors
+/// Those of timer_create(2).
+pub fn watchdog(limit: Duration) -> std::io::Result<()> {
+    POLLS.iter().for_each(|p| p.store(u64::MAX, Relaxed));
+    if ALT_STACK.load(Relaxed).is_null() {
+        prepare_thread();
+    }
+    handle(libc::SIGALRM, alarm, libc::SA_ONSTACK | libc::SA_RESTART);
+    let wall = limit.saturating_mul(WALL_FACTOR);
+    for (which, (clock, limit)) in
+        [(libc::CLOCK_THREAD_CPUTIME_ID, limit), (libc::CLOCK_MONOTONIC, wall)].into_iter().enumerate()
+    {
+        let period = (limit / 2).max(Duration::from_millis(1));
+        let every = libc::timespec { tv_sec: period.as_secs() as i64, tv_nsec: period.subsec_nanos() as i64 };
+        let spec = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: sigevent and the timer's id are locals that live across the calls; an all-zero sigevent is valid, and
+        // the fields that SIGEV_THREAD_ID needs are set. The kernel's timer id is an int, here and in the call after.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_value.sival_ptr = which as *mut libc::c_void;
+            event.sigev_notify_thread_id = raw::call(libc::SYS_gettid, [0; 6]) as i32;
+            let mut id = 0i32;
+            raw::result(libc::SYS_timer_create, [clock as i64, &raw mut event as i64, &raw mut id as i64, 0, 0, 0])?;
+            raw::result(libc::SYS_timer_settime, [id as i64, 0, &raw const spec as i64, 0, 0, 0])?;
+        }
+    }
+    Ok(())
+}
+
+/// Half a limit has passed. Twice in one poll is too long: once could be a poll that just began.
+extern "C" fn alarm(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; the value was set by `watchdog`, or is whatever another
+    // sender of SIGALRM chose, and is only used as an index after a check.
+    let (code, which) = unsafe { ((*info).si_code, (*info).si_value().sival_ptr as usize) };
+    let (Some(seen), true) = (POLLS.get(which), code == libc::SI_TIMER) else { return };
+    let polls = World::current().map_or(0, |w| w.polls());
+    // Counted in half limits: the low two bits say how many passed in this poll.
+    let before = seen.load(Relaxed);
+    let halves = if before != u64::MAX && before >> 2 == polls { (before & 3) + 1 } else { 0 };
+    seen.store(polls << 2 | halves, Relaxed);
+    if halves >= 2 {
+        note(NoteKind::Stuck, b"");
+        raw::exit(STUCK_STATUS);
+    }
+}

@@ -1,0 +1,387 @@
+//! Forked children and every way in which they end.
+//!
+//! A binary of its own, without libtest: its main thread prints while tests run, and a child that inherits a locked stdout
+//! hangs.
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+mod linux {
+    use sim_core::{NodeId, Settings, Spawn, World};
+    use sim_libc::process::{self, Exit, Launcher, Limits, NoteKind, Order, Output};
+    use std::hint::black_box;
+    use std::time::{Duration, Instant};
+
+    const MODES: [fn(&Order) -> i32; 10] =
+        [empty, aborts, segfaults, exits, spins, hoards, recurses, prints, panics, spins_outside];
+
+    fn body(order: &Order) -> i32 {
+        MODES[order.mode as usize](order)
+    }
+
+    /// How one child of `mode` ended, checked by `check`.
+    fn child(mode: fn(&Order) -> i32, limits: Limits, check: impl FnOnce(process::Ended<'_>)) {
+        let mode = MODES.iter().position(|m| std::ptr::fn_addr_eq(*m, mode)).expect("listed") as u32;
+        let mut launcher = Launcher::start(2, limits, Box::new(body)).expect("a launcher");
+        let order = Order { seed: 7, mode, index: 3, argument: 11 };
+        launcher.fork(1, order).expect("a child");
+        let ended = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends within 20 s");
+        assert_eq!((ended.slot, ended.order, ended.killed), (1, order, false));
+        check(ended);
+    }
+
+    fn text(output: Output<'_>) -> String {
+        String::from_utf8(output.to_bytes()).expect("text")
+    }
+
+    fn empty(order: &Order) -> i32 {
+        assert!(process::report(b"seed ") && process::report(order.seed.to_string().as_bytes()));
+        println!("hello");
+        eprint!("no end of line");
+        0
+    }
+
+    fn a_child_hands_over_report_and_output() {
+        child(empty, Limits::default(), |e| {
+            assert_eq!((e.exit, e.note, e.report), (Exit::Status(0), None, &b"seed 7"[..]));
+            assert_eq!(text(e.output), "hello\nno end of line");
+        });
+    }
+
+    fn aborts(_: &Order) -> i32 {
+        process::report(b"kept");
+        std::process::abort()
+    }
+
+    fn an_abort_leaves_word_and_report() {
+        child(aborts, Limits::default(), |e| {
+            assert_eq!((e.exit, e.report), (Exit::Signal(libc::SIGABRT), &b"kept"[..]));
+            let note = e.note.expect("a note");
+            assert_eq!((note.kind, note.what, note.task), (NoteKind::Crashed, "SIGABRT", ""));
+            assert!(!e.out_of_memory());
+        });
+    }
+
+    fn segfaults(_: &Order) -> i32 {
+        // SAFETY: it is not: the crash is what is tested.
+        unsafe { black_box(0x10 as *mut u8).write_volatile(1) };
+        0
+    }
+
+    fn a_segfault_names_its_address() {
+        child(segfaults, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Signal(libc::SIGSEGV));
+            assert_eq!(e.note.map(|n| n.what), Some("SIGSEGV at 0x10"));
+        });
+    }
+
+    fn exits(_: &Order) -> i32 {
+        std::process::exit(3)
+    }
+
+    fn an_exit_is_seen_as_such() {
+        child(exits, Limits::default(), |e| assert_eq!((e.exit, e.note), (Exit::Status(3), None)));
+    }
+
+    fn in_world(program: impl Future<Output = ()> + 'static) {
+        let entered =
+            World::enter(Settings { livelock_polls: u64::MAX, ..Settings::default() }, sim_core::Choices::seeded(1))
+                .expect("no other");
+        let world = entered.world();
+        let node = world.node("kv0");
+        let _ = world.block_on(node, program, Spawn::named("spinner"));
+        assert_ne!(node, NodeId::OUTSIDE);
+    }
+
+    fn spins(_: &Order) -> i32 {
+        process::watchdog(Duration::from_millis(100)).expect("timers");
+        in_world(async {
+            // Many short polls that take long together are no reason to bark.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(300) {
+                yield_once().await;
+            }
+            println!("spinning");
+            loop {
+                black_box(());
+            }
+        });
+        0
+    }
+
+    async fn yield_once() {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return std::task::Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    fn a_poll_without_end_is_stuck_and_named() {
+        child(spins, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Status(124));
+            let note = e.note.expect("a note");
+            assert_eq!(note.kind, NoteKind::Stuck);
+            assert!(note.task.starts_with("spinner (spawned at sim-libc/tests/process.rs:"), "{}", note.task);
+            assert_eq!(text(e.output), "spinning\n");
+            assert!(e.wall >= Duration::from_millis(300) && e.wall < Duration::from_secs(5), "{:?}", e.wall);
+        });
+    }
+
+    fn spins_outside(_: &Order) -> i32 {
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn the_parent_can_kill_what_no_watchdog_watches() {
+        let mut launcher = Launcher::start(1, Limits::default(), Box::new(spins_outside)).expect("a launcher");
+        launcher.fork(0, Order::default()).expect("a child");
+        assert!(launcher.wait_any(Duration::from_millis(50)).expect("poll").is_none());
+        assert!(launcher.running_in(0).is_some_and(|(_, wall)| wall >= Duration::from_millis(50)));
+        launcher.kill(0);
+        let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+        assert_eq!((e.exit, e.killed), (Exit::Signal(libc::SIGKILL), true));
+    }
+
+    fn hoards(_: &Order) -> i32 {
+        let mut hoard = Vec::new();
+        loop {
+            hoard.push(vec![1u8; 1 << 20]);
+            black_box(&hoard);
+        }
+    }
+
+    fn a_memory_hog_dies_of_its_own_limit() {
+        child(hoards, Limits { memory_bytes: 256 << 20 }, |e| {
+            assert_eq!(e.exit, Exit::Signal(libc::SIGABRT));
+            assert!(e.out_of_memory(), "{}", text(e.output));
+            assert!((100 << 20..300 << 20).contains(&e.peak_bytes), "{}", e.peak_bytes);
+        });
+    }
+
+    fn recurses(order: &Order) -> i32 {
+        let frame = black_box([order.mode; 1000]);
+        if black_box(true) { recurses(order) + frame[3] as i32 } else { 0 }
+    }
+
+    fn a_stack_overflow_is_called_one() {
+        child(recurses, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Signal(libc::SIGSEGV));
+            assert_eq!(e.note.map(|n| n.what), Some("SIGSEGV (stack overflow)"));
+        });
+    }
+
+    fn prints(_: &Order) -> i32 {
+        for i in 0..200_000u32 {
+            println!("line {i:06} of forty bytes, so eight MB.");
+        }
+        0
+    }
+
+    fn of_much_output_head_and_tail_are_kept() {
+        child(prints, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Status(0));
+            let output = e.output;
+            assert!(output.head.starts_with(b"line 000000 of forty"));
+            let printed = 200_000 * "line 000000 of forty bytes, so eight MB.\n".len() as u64;
+            let tail = output.tail[0].len() + output.tail[1].len();
+            assert_eq!(output.head.len() as u64 + output.lost + tail as u64, printed);
+            assert_eq!((output.head.len(), tail), (2 << 20, 2 << 20));
+            assert!(text(output).ends_with("line 199999 of forty bytes, so eight MB.\n"));
+        });
+    }
+
+    fn panics(_: &Order) -> i32 {
+        panic!("as it should")
+    }
+
+    fn a_panic_that_the_body_lets_through_is_status_101() {
+        child(panics, Limits::default(), |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(101), None));
+            assert!(text(e.output).contains("as it should"));
+        });
+    }
+
+    fn ten_thousand_children_cost_less_than_ten_seconds_and_no_memory() {
+        fn addresses(_: &Order) -> i32 {
+            let here = 0u8;
+            let heap = Box::new(1u8);
+            let places = [&raw const here as u64, &raw const *heap as u64];
+            process::report(&places.map(u64::to_ne_bytes).concat());
+            0
+        }
+        let mut launcher = Launcher::start(64, Limits::default(), Box::new(addresses)).expect("a launcher");
+        let began = Instant::now();
+        let (mut first, mut resident) = (Vec::new(), 0);
+        for seed in 0..10_000 {
+            // Another slot each time: the child must not see which.
+            launcher.fork(seed as usize % 64, Order { seed, ..Order::default() }).expect("a child");
+            let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+            assert_eq!((e.exit, e.order.seed), (Exit::Status(0), seed));
+            if seed == 0 {
+                first = e.report.to_vec();
+            }
+            assert_eq!(e.report, first, "child {seed} found its stack or heap elsewhere");
+            if seed == 1000 {
+                resident = resident_kb();
+            }
+        }
+        let took = began.elapsed();
+        println!("    {} µs a child, {} kB resident", took.as_micros() / 10_000, resident_kb());
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(resident_kb() <= resident + 512, "{resident} kB grew to {} kB", resident_kb());
+    }
+
+    fn resident_kb() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("its line");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    fn children_run_side_by_side() {
+        fn sleeps(order: &Order) -> i32 {
+            std::thread::sleep(Duration::from_millis(200 - 50 * order.index));
+            order.index as i32
+        }
+        let mut launcher = Launcher::start(4, Limits::default(), Box::new(sleeps)).expect("a launcher");
+        for index in 0..3 {
+            let slot = launcher.free_slot().expect("one is free");
+            launcher.fork(slot, Order { index, ..Order::default() }).expect("a child");
+        }
+        assert_eq!((launcher.running(), launcher.slots()), (3, 4));
+        for index in (0..3).rev() {
+            let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+            assert_eq!((e.exit, e.order.index), (Exit::Status(index), index as u64));
+        }
+        assert!(launcher.wait_any(Duration::from_secs(20)).expect("poll").is_none());
+    }
+
+    fn children_die_with_their_parent() {
+        fn forks_and_dies(_: &Order) -> i32 {
+            let mut launcher = Launcher::start(1, Limits::default(), Box::new(spins_outside)).expect("a launcher");
+            let pid = launcher.fork(0, Order::default()).expect("a grandchild");
+            process::report(&pid.to_ne_bytes());
+            // Its own parent is gone without a word to it.
+            std::process::abort()
+        }
+        let mut launcher = Launcher::start(1, Limits::default(), Box::new(forks_and_dies)).expect("a launcher");
+        launcher.fork(0, Order::default()).expect("a child");
+        let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+        let pid = i32::from_ne_bytes(e.report.try_into().expect("a process id"));
+        let began = Instant::now();
+        // An orphan that nobody has waited for yet is a zombie, which counts as dead.
+        let lives = || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|s| !s.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with(['Z', 'X'])))
+        };
+        while lives() {
+            assert!(began.elapsed() < Duration::from_secs(5), "process {pid} outlived its parent");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn a_second_start_fixes_addresses() {
+        let exe = std::env::current_exe().expect("a path");
+        let show = |extra: &str| {
+            let mut command = process::hermetic_command(&exe).expect("a command");
+            let out = command.env("SIM_LIBC_SHOW", "1").env("EXTRA", extra).output().expect("it runs");
+            assert!(out.status.success(), "{out:?}");
+            String::from_utf8(out.stdout).expect("text")
+        };
+        let first = show("");
+        assert!(first.starts_with("sim-test\n"), "{first}");
+        assert!(first.contains("stack=8388608"), "{first}");
+        if first.contains("aslr_off=true") {
+            assert_eq!(first, show(""));
+        }
+    }
+
+    fn show() {
+        process::begin();
+        let limit = {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the kernel writes the local struct.
+            unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+            limit.rlim_cur
+        };
+        let here = 0u8;
+        println!("{}", std::env::args().next().unwrap_or_default());
+        println!("aslr_off={} stack={limit}", process::aslr_off());
+        println!("{:p} {:p} {:p}", &here, Box::new(1u8), show as *const ());
+        // SAFETY: AT_RANDOM is 0 or the address of 16 bytes.
+        let random = unsafe { *(libc::getauxval(libc::AT_RANDOM) as *const [u8; 16]) };
+        assert_eq!(&random, b"sim: no entropy!");
+        assert!(!std::path::Path::new("/proc/self/fd/200").exists());
+    }
+
+    fn threads_are_counted_by_name() {
+        let (tell, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("logger".into()).spawn(move || wait.recv()).expect("a thread");
+        // A thread sets its name itself, when it begins.
+        let began = Instant::now();
+        while !process::threads().expect("procfs").contains(&"logger".to_owned()) {
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", process::threads());
+        }
+        assert_eq!(process::threads().expect("procfs").len(), 2);
+        drop(tell);
+        assert!(thread.join().expect("no panic").is_err());
+    }
+
+    fn jobs_of_several_processes_share_one_limit() {
+        let dir = std::env::temp_dir().join(format!("sim-libc-jobs-{}", std::process::id()));
+        let take = || process::job_slots(&dir, 2, Duration::ZERO).expect("slots");
+        let (one, two) = (take(), take());
+        assert!(one.is_some() && two.is_some() && take().is_none());
+        drop(one);
+        assert!(take().is_some());
+        std::fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    pub fn main() {
+        if std::env::var_os("SIM_LIBC_SHOW").is_some() {
+            return show();
+        }
+        let facts: &[(&str, fn())] = &[
+            ("threads_are_counted_by_name", threads_are_counted_by_name),
+            ("a_child_hands_over_report_and_output", a_child_hands_over_report_and_output),
+            ("an_abort_leaves_word_and_report", an_abort_leaves_word_and_report),
+            ("a_segfault_names_its_address", a_segfault_names_its_address),
+            ("an_exit_is_seen_as_such", an_exit_is_seen_as_such),
+            ("a_panic_that_the_body_lets_through_is_status_101", a_panic_that_the_body_lets_through_is_status_101),
+            ("a_poll_without_end_is_stuck_and_named", a_poll_without_end_is_stuck_and_named),
+            ("the_parent_can_kill_what_no_watchdog_watches", the_parent_can_kill_what_no_watchdog_watches),
+            ("a_memory_hog_dies_of_its_own_limit", a_memory_hog_dies_of_its_own_limit),
+            ("a_stack_overflow_is_called_one", a_stack_overflow_is_called_one),
+            ("children_run_side_by_side", children_run_side_by_side),
+            ("children_die_with_their_parent", children_die_with_their_parent),
+            ("a_second_start_fixes_addresses", a_second_start_fixes_addresses),
+            ("jobs_of_several_processes_share_one_limit", jobs_of_several_processes_share_one_limit),
+            (
+                "ten_thousand_children_cost_less_than_ten_seconds_and_no_memory",
+                ten_thousand_children_cost_less_than_ten_seconds_and_no_memory,
+            ),
+        ];
+        super::run(facts);
+    }
+}
+
+/// Runs the facts whose names contain the first argument that is no option.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+fn run(facts: &[(&str, fn())]) {
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
+    for (name, fact) in facts.iter().filter(|(name, _)| name.contains(&filter)) {
+        println!("{name}");
+        fact();
+    }
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+fn main() {
+    linux::main()
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
+fn main() {}
