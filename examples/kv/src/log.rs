@@ -117,3 +117,70 @@ async fn sync_ancestors(dir: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::register::{Version, Writer};
+
+    fn register(key: &str, counter: u64) -> BTreeMap<String, Register> {
+        let version = Version { counter, writer: Writer { client: 1, sequence: counter } };
+        BTreeMap::from([(key.to_owned(), Register { version, value: format!("{key} {counter}").into() })])
+    }
+
+    /// Writes `a`, spoils the end of the file, writes `b` in a second life, and counts the keys of the third.
+    async fn check(name: &str, spoil: impl AsyncFnOnce(&Path)) {
+        let dir = std::env::temp_dir().join(format!("kv-log-{}-{name}", std::process::id()));
+        let (mut log, found) = Log::open(&dir, None).await.unwrap();
+        assert!(found.is_empty());
+        log.append(&register("a", 1)).await.unwrap();
+        log.append(&register("torn", 1)).await.unwrap();
+        drop(log);
+        spoil(&dir.join("log")).await;
+
+        let (mut log, found) = Log::open(&dir, None).await.unwrap();
+        assert_eq!(found, register("a", 1));
+        log.append(&register("b", 1)).await.unwrap();
+        drop(log);
+
+        let (_log, found) = Log::open(&dir, None).await.unwrap();
+        assert_eq!(found.into_keys().collect::<String>(), "ab");
+        fs::remove_file(dir.join("log")).await.unwrap();
+    }
+
+    async fn set_len(path: &Path, change: impl FnOnce(u64) -> u64) {
+        let file = OpenOptions::new().write(true).open(path).await.unwrap();
+        let length = file.metadata().await.unwrap().len();
+        file.set_len(change(length)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn appending_continues_after_a_torn_record() {
+        check("torn", async |path| set_len(path, |length| length - 1).await).await;
+    }
+
+    #[tokio::test]
+    async fn appending_continues_after_a_tail_of_zeros() {
+        check("zeros", async |path| {
+            set_len(path, |length| length - 5).await;
+            set_len(path, |length| length + 4096).await;
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_rewrite_that_was_cut_short_is_ignored() {
+        check("short", async |path| {
+            set_len(path, |length| length - 1).await;
+            File::create(path.with_extension("new")).await.unwrap().write_all(b"half").await.unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_is_not_an_empty_one() {
+        let dir = std::env::temp_dir().join(format!("kv-log-{}-unreadable", std::process::id()));
+        fs::create_dir_all(dir.join("log")).await.unwrap();
+        assert!(Log::open(&dir, None).await.is_err());
+    }
+}
