@@ -1,0 +1,109 @@
+//! One run from its beginning to its verdict, on this thread: the World is set up, the body runs outside the machines,
+//! and what is left behind is collected. Who answers the questions and who reads the trace is given.
+
+use crate::report::{Deviation, Latency, Report};
+use crate::Sim;
+use sim_core::choices::Choices;
+use sim_core::trace::Sink;
+use sim_core::{NodeId, Outcome, Settings, Spawn, Verdict, World};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+/// What is looked at during a run. None of it changes the run.
+#[derive(Default)]
+pub(crate) struct Observe {
+    /// Reads the trace.
+    pub sink: Option<Box<dyn Sink>>,
+    /// Whether deviations are kept, with words.
+    pub deviations: bool,
+    /// Whether latencies are kept.
+    pub latencies: bool,
+}
+
+/// What a run leaves behind.
+pub(crate) struct Ran {
+    pub verdict: Verdict,
+    pub outcome: Outcome,
+    /// The nodes' names by number.
+    pub nodes: Vec<String>,
+    /// The kinds of faults that were asked for.
+    pub configured: BTreeSet<String>,
+}
+
+/// Runs `body` once.
+///
+/// # Panics
+/// If this thread runs a World already.
+pub(crate) fn run_one<B, F>(settings: Settings, mut choices: Choices, observe: Observe, body: B) -> Ran
+where
+    B: FnOnce(Sim) -> F,
+    F: Future<Output = Result<(), String>>,
+{
+    if observe.deviations {
+        choices.record();
+    }
+    let entered = match World::enter(settings, choices) {
+        Ok(entered) => entered,
+        Err(nested) => panic!("{nested}"),
+    };
+    let world = entered.world();
+    if let Some(sink) = observe.sink {
+        world.with_trace(|trace| trace.read_by(sink));
+    }
+    if observe.latencies {
+        world.with_metrics(|metrics| metrics.keep());
+    }
+    let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, Spawn::named("test"));
+    let verdict = match result {
+        Ok(Ok(())) => Verdict::Passed,
+        Ok(Err(error)) => {
+            Verdict::Panicked { message: format!("the test returned an error: {error}"), location: String::new() }
+        }
+        Err(verdict) => verdict,
+    };
+    let nodes = (0..=world.node_ids().len() as u16).map(|n| world.node_name(NodeId(n))).collect();
+    Ran { verdict, outcome: world.outcome(), nodes, configured: BTreeSet::new() }
+}
+
+impl Ran {
+    /// As a report on `test` with `seed`.
+    pub fn report(self, test: &str, seed: u64, wall: Duration, aslr: bool) -> Report {
+        let node_name = |id: NodeId| match id {
+            NodeId::OUTSIDE => String::new(),
+            NodeId(n) => self.nodes.get(n as usize).cloned().unwrap_or_default(),
+        };
+        let deviations = self.outcome.deviations.iter().map(|d| Deviation {
+            stream: d.at.stream.name().to_owned(),
+            key: d.at.key,
+            n: d.at.n,
+            value: d.value,
+            at_ns: d.when.as_nanos(),
+            node: node_name(d.node),
+            what: d.what.to_owned(),
+            subject: d.subject.clone(),
+        });
+        let latencies = self.outcome.latencies.iter().map(|s| Latency {
+            name: s.name.clone(),
+            count: s.count,
+            p50_ns: s.p50_ns,
+            p99_ns: s.p99_ns,
+            max_ns: s.max_ns,
+        });
+        Report {
+            test: test.to_owned(),
+            seed,
+            verdict: self.verdict.clone(),
+            digest: self.outcome.digest,
+            now: self.outcome.now,
+            events: self.outcome.steps,
+            wall,
+            deviated: self.outcome.deviated,
+            fired: self.outcome.fired.iter().map(|(k, n)| (k.to_string(), *n)).collect(),
+            configured: self.configured.clone(),
+            deviations: deviations.collect(),
+            latencies: latencies.collect(),
+            aslr,
+        }
+    }
+}
