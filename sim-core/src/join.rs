@@ -211,6 +211,17 @@ impl<T> JoinHandle<T> {
         self.task
     }
 
+    /// Wakes `waker`, in place of an earlier one, when the task has ended; at once if it has.
+    pub fn when_ended(&self, waker: Waker) {
+        let mut state = self.cell.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.result.is_none() && !self.is_finished() {
+            state.waker = Some(waker);
+            return;
+        }
+        drop(state);
+        waker.wake();
+    }
+
     /// The output, if the task has ended. Taken once.
     pub fn try_take(&mut self) -> Option<Result<T, JoinError>> {
         self.cell.state.lock().unwrap_or_else(PoisonError::into_inner).result.take()

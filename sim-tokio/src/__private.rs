@@ -1,0 +1,1 @@
+//! What the macros of this crate emit calls of. Not for programs.
