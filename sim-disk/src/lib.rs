@@ -1,1 +1,29 @@
-//! sim-disk
+//! The disks of the machines: files, page cache, crashes.
+//!
+//! Every node has one disk. It belongs to the machine: it survives the death of its programs and every restart. What a
+//! program wrote stands first in the page cache, which all programs of the node see and which `kill -9` does not touch;
+//! when the power goes, what was synced is there again, and of the rest a subset that the run's choices draw.
+//!
+//! | word | is |
+//! |---|---|
+//! | [`Disk`] | the device: the disks of all nodes, their open files, the operations under way |
+//! | [`Volume`] | one node's disk: files and directories, what of them is durable, what is not yet |
+//! | [`Op`] | one system call; it takes time, and completes through an event |
+//! | [`Handle`] | an open file of a program; closes itself |
+//! | [`DiskFaults`] | what may go wrong on a node's disk |
+//! | [`Profile`] | what the file system promises beyond POSIX |
+//!
+//! `model` is pure: time and chance come in, states go out; wakers are only kept for the device to wake. `api` is what
+//! fronts in the shape of tokio or of libc call.
+//!
+//! Not here: symbolic and hard links, permissions, locks, memory maps, more than one file system per node.
+
+mod api;
+mod model;
+
+pub use api::{Handle, OpFuture, control, submit};
+pub use model::crash::{Profile, Survivors};
+pub use model::disk::{Disk, FileId, Op, OpId, Reply};
+pub use model::errno::Errno;
+pub use model::faults::DiskFaults;
+pub use model::volume::{Entry, InodeId, OpenHow, Stat, Volume};

@@ -1,0 +1,635 @@
+//! The device: the disks of all nodes, their open files, and the operations under way.
+//!
+//! An operation is one system call. When it is submitted, its latency and its faults are drawn; when its event comes, it
+//! takes effect and answers. So operations of several tasks overlap, and a write that was under way when its
+//! program died may or may not have reached the page cache.
+//!
+//! | operation | base latency | source |
+//! |---|---|---|
+//! | open, stat, rename, … | 10 µs | a warm system call behind a thread pool's hand-over |
+//! | read | 15 µs, 1 µs for each 8 KiB | page cache |
+//! | write | 10 µs, 1 µs for each 4 KiB | page cache |
+//! | fsync, fdatasync | 500 µs, 2 µs for each dirty page | NVMe without power-loss protection |
+//! | seek | 1 µs | no I/O |
+//!
+//! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
+
+use super::crash::Profile;
+use super::errno::Errno;
+use super::faults::DiskFaults;
+use super::volume::{Entry, InodeId, OpenHow, Stat, Volume};
+use sim_core::choices::{Law, Ratio, Stream};
+use sim_core::events::EventId;
+use sim_core::{Death, Device, DeviceCx, Instant, NodeId, hash};
+use slab::Slab;
+use std::io::SeekFrom;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// The greatest tail, in bases.
+const TAIL_MAX: u64 = 32;
+
+/// An open file description: its cursor is shared by all handles that were cloned from one another.
+///
+/// Names one and no other: a name from an earlier incarnation, or from another run, names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileId {
+    disk: u32,
+    slot: u32,
+    generation: u32,
+}
+
+/// An operation under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpId {
+    disk: u32,
+    slot: u32,
+    generation: u32,
+}
+
+/// A system call on files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// open(2) → [`Reply::Opened`].
+    Open(Vec<u8>, OpenHow),
+    /// read(2) at the cursor, which moves → [`Reply::Bytes`], empty at the end.
+    Read(FileId, usize),
+    /// pread(2) → [`Reply::Bytes`].
+    ReadAt(FileId, u64, usize),
+    /// write(2) at the cursor, which moves, or at the end → [`Reply::Count`], fewer than given if the disk fills up.
+    Write(FileId, Vec<u8>),
+    /// pwrite(2) → [`Reply::Count`]. At the end if the file was opened to append, as on Linux.
+    WriteAt(FileId, u64, Vec<u8>),
+    /// lseek(2) → [`Reply::Count`], the new cursor.
+    Seek(FileId, SeekFrom),
+    /// ftruncate(2).
+    SetLen(FileId, u64),
+    /// fsync(2).
+    Sync(FileId),
+    /// fdatasync(2).
+    SyncData(FileId),
+    /// fstat(2) → [`Reply::Stat`].
+    StatFile(FileId),
+    /// stat(2) → [`Reply::Stat`].
+    Stat(Vec<u8>),
+    /// getdents(2) of a whole directory → [`Reply::Entries`].
+    ReadDir(Vec<u8>),
+    /// mkdir(2).
+    CreateDir(Vec<u8>),
+    /// unlink(2).
+    RemoveFile(Vec<u8>),
+    /// rmdir(2).
+    RemoveDir(Vec<u8>),
+    /// rename(2).
+    Rename(Vec<u8>, Vec<u8>),
+    /// realpath(3) → [`Reply::Path`].
+    Canonical(Vec<u8>),
+}
+
+/// What a system call answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// It succeeded, and there is nothing to say.
+    Done,
+    /// A file was opened; whoever takes this closes it.
+    Opened(FileId),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A number of bytes, or a position.
+    Count(u64),
+    /// What is known of a file.
+    Stat(Stat),
+    /// The entries of a directory.
+    Entries(Vec<Entry>),
+    /// A path.
+    Path(Vec<u8>),
+}
+
+/// What kind of operation it is: its latency, its faults, its name in reports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Read,
+    Write,
+    Sync,
+    Name,
+    Free,
+}
+
+impl Op {
+    fn class(&self) -> Class {
+        match self {
+            Op::Read(..) | Op::ReadAt(..) => Class::Read,
+            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) => Class::Write,
+            Op::Sync(_) | Op::SyncData(_) => Class::Sync,
+            Op::Seek(..) => Class::Free,
+            _ => Class::Name,
+        }
+    }
+
+    /// The name of the system call.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Open(..) => "open",
+            Op::Read(..) => "read",
+            Op::ReadAt(..) => "pread",
+            Op::Write(..) => "write",
+            Op::WriteAt(..) => "pwrite",
+            Op::Seek(..) => "lseek",
+            Op::SetLen(..) => "ftruncate",
+            Op::Sync(_) => "fsync",
+            Op::SyncData(_) => "fdatasync",
+            Op::StatFile(_) => "fstat",
+            Op::Stat(_) => "stat",
+            Op::ReadDir(_) => "getdents",
+            Op::CreateDir(_) => "mkdir",
+            Op::RemoveFile(_) => "unlink",
+            Op::RemoveDir(_) => "rmdir",
+            Op::Rename(..) => "rename",
+            Op::Canonical(_) => "realpath",
+        }
+    }
+
+    fn file(&self) -> Option<FileId> {
+        match self {
+            Op::Read(f, _) | Op::ReadAt(f, ..) | Op::Write(f, _) | Op::WriteAt(f, ..) | Op::Seek(f, _) => Some(*f),
+            Op::SetLen(f, _) | Op::Sync(f) | Op::SyncData(f) | Op::StatFile(f) => Some(*f),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> &[u8] {
+        match self {
+            Op::Open(path, _) | Op::Stat(path) | Op::ReadDir(path) | Op::CreateDir(path) => path,
+            Op::RemoveFile(path) | Op::RemoveDir(path) | Op::Rename(path, _) | Op::Canonical(path) => path,
+            _ => b"/",
+        }
+    }
+
+    /// Whether a death of the program leaves open if it took effect.
+    fn changes_something(&self) -> bool {
+        match self {
+            Op::Open(_, how) => how.create || how.truncate,
+            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Sync(_) | Op::SyncData(_) => true,
+            Op::CreateDir(_) | Op::RemoveFile(_) | Op::RemoveDir(_) | Op::Rename(..) => true,
+            _ => false,
+        }
+    }
+}
+
+struct OpenFile {
+    generation: u32,
+    node: NodeId,
+    inode: InodeId,
+    cursor: u64,
+    how: OpenHow,
+    /// Handles that share it.
+    handles: u32,
+}
+
+impl OpenFile {
+    fn read(&self, volume: &Volume, at: u64, len: usize) -> Result<Vec<u8>, Errno> {
+        if !self.how.read {
+            return Err(Errno::EBADF);
+        }
+        let mut bytes = Vec::new();
+        volume.read(self.inode, at, len, &mut bytes).map(|()| bytes)
+    }
+
+    /// Where it wrote, and how much. O_APPEND wins over an offset: pwrite(2), BUGS.
+    fn write(&self, volume: &mut Volume, at: u64, bytes: &[u8], now: Instant) -> Result<(u64, usize), Errno> {
+        if !(self.how.write || self.how.append) {
+            return Err(Errno::EBADF);
+        }
+        let at = if self.how.append { volume.size(self.inode) } else { at };
+        volume.write(self.inode, at, bytes, now).map(|n| (at, n))
+    }
+}
+
+enum State {
+    /// Its event is to come. With what was drawn when it was submitted.
+    UnderWay {
+        op: Op,
+        event: EventId,
+        fate: Fate,
+    },
+    Answered(Result<Reply, Errno>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    Fails,
+    Lies,
+}
+
+struct InFlight {
+    generation: u32,
+    node: NodeId,
+    /// The open file it is about, kept open while it is under way, as the kernel keeps a file during a call.
+    file: Option<FileId>,
+    /// The address of its questions.
+    key: u64,
+    n: u32,
+    state: State,
+    waker: Option<Waker>,
+    /// Nobody waits for the answer any more.
+    detached: bool,
+}
+
+/// A node's disk and its faults.
+struct Drive {
+    volume: Volume,
+    faults: DiskFaults,
+}
+
+/// The disks of a World. Plugged in once; each node gets its own when it is added.
+pub struct Disk {
+    /// Tells disks of this process apart, so that a handle that outlived its run means nothing in the next.
+    number: u32,
+    profile: Profile,
+    drives: Vec<Option<Drive>>,
+    files: Slab<OpenFile>,
+    operations: Slab<InFlight>,
+    generation: u32,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Disk::new()
+    }
+}
+
+impl Disk {
+    /// Disks under the profile [`Linux`](Profile::Linux).
+    pub fn new() -> Disk {
+        Disk::with_profile(Profile::default())
+    }
+
+    /// Disks under `profile`.
+    pub fn with_profile(profile: Profile) -> Disk {
+        static NUMBERS: AtomicU32 = AtomicU32::new(0);
+        Disk {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            profile,
+            drives: Vec::new(),
+            files: Slab::new(),
+            operations: Slab::new(),
+            generation: 0,
+        }
+    }
+
+    // ---- control --------------------------------------------------------------------------------------------------
+
+    /// Replaces the faults of a node's disk.
+    pub fn set_faults(&mut self, node: NodeId, faults: DiskFaults, cx: &mut DeviceCx<'_>) {
+        let drive = self.drive(node);
+        drive.faults = faults;
+        drive.volume.full = faults.full;
+        cx.event(node, "disk.faults", || format!("{faults:?}"));
+    }
+
+    /// The faults of a node's disk.
+    pub fn faults(&mut self, node: NodeId) -> DiskFaults {
+        self.drive(node).faults
+    }
+
+    /// Makes a node's disk healthy. What was damaged stays so; the capacity stays too.
+    pub fn heal(&mut self, node: NodeId, cx: &mut DeviceCx<'_>) {
+        self.set_faults(node, DiskFaults::default(), cx);
+    }
+
+    /// Sets the capacity of a node's disk, in bytes.
+    pub fn set_capacity(&mut self, node: NodeId, bytes: u64, cx: &mut DeviceCx<'_>) {
+        self.drive(node).volume.set_capacity(bytes);
+        cx.event(node, "disk.capacity", || format!("{bytes} bytes"));
+    }
+
+    /// Sets what the file system of a node promises.
+    pub fn set_profile(&mut self, node: NodeId, profile: Profile, cx: &mut DeviceCx<'_>) {
+        self.drive(node).volume.set_profile(profile);
+        cx.event(node, "disk.profile", || format!("{profile:?}"));
+    }
+
+    /// A node's files, to look at.
+    pub fn volume(&mut self, node: NodeId) -> &mut Volume {
+        &mut self.drive(node).volume
+    }
+
+    fn drive(&mut self, node: NodeId) -> &mut Drive {
+        let drive = self.drives.get_mut(node.0 as usize).and_then(|d| d.as_mut());
+        drive.expect("every node has a disk; the outside is no machine and has none")
+    }
+
+    // ---- operations -----------------------------------------------------------------------------------------------
+
+    /// Begins a system call of `node`. A call about a file that is not open any more does nothing and is EBADF at once.
+    pub fn submit(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> Result<OpId, Errno> {
+        let file = op.file();
+        let open = match file {
+            Some(file) => {
+                let open = self.file(file).ok_or(Errno::EBADF)?;
+                assert!(
+                    open.node == node,
+                    "{}: a program used a file that a program of another node opened",
+                    op.name()
+                );
+                open.handles += 1;
+                Some(open.inode)
+            }
+            None => None,
+        };
+        let drive = self.drive(node);
+        let (volume, faults) = (&mut drive.volume, drive.faults);
+        let subject = open.unwrap_or_else(|| volume.subject(op.path()));
+        let (file_key, n) = volume.next_operation(subject);
+
+        let (latency_key, error_key, stall_key) = (file_key, file_key ^ 0xe770, file_key ^ 0x57a11);
+        let words = |what: &str| format!("disk {} {} {what}", volume.node_name(), volume.born_as(subject));
+        cx.choices.name_key(latency_key, || words("latency"));
+        cx.choices.name_key(error_key, || words("errors"));
+        cx.choices.name_key(stall_key, || words("stalls"));
+
+        let fate = draw_fate(op.class(), &faults, error_key, n, cx);
+        let base_ns = match &op {
+            Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
+            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4,
+            Op::Sync(_) | Op::SyncData(_) => 500_000 + 2_000 * volume.dirty_pages(subject),
+            Op::Seek(..) => 1_000,
+            _ => 10_000,
+        };
+        let law = Law::Rare { p: Ratio::new(1, 16), max: TAIL_MAX * 64 };
+        let tail = cx.ask(Stream::DISK, latency_key, n, law, "latency of a disk operation");
+        let mut latency_ns = base_ns + base_ns / 64 * tail;
+        if faults.slow_factor > 1 {
+            latency_ns = latency_ns.saturating_mul(faults.slow_factor as u64);
+            cx.fired(node, "disk.slow", || format!("{} {}", op.name(), words("")));
+        }
+        if cx.ask(Stream::DISK, stall_key, n, Law::Chance(faults.stall), "whether a disk operation stalls") != 0 {
+            latency_ns = latency_ns.saturating_add(sim_core::nanos(faults.stall_for));
+            cx.fired(node, "disk.stall", || format!("{} {}", op.name(), words("")));
+        }
+        let latency = Duration::from_nanos(latency_ns);
+        match op.class() {
+            Class::Read => cx.metrics.latency(|| format!("read {}", volume.node_name()), latency),
+            Class::Write => cx.metrics.latency(|| format!("write {}", volume.node_name()), latency),
+            Class::Sync => cx.metrics.latency(|| format!("fsync {}", volume.node_name()), latency),
+            Class::Name | Class::Free => {}
+        }
+
+        self.generation += 1;
+        let generation = self.generation;
+        let entry = self.operations.vacant_entry();
+        let slot = entry.key() as u32;
+        let event = cx.schedule(cx.now + latency, (generation as u64) << 32 | slot as u64);
+        let state = State::UnderWay { op, event, fate };
+        entry.insert(InFlight { generation, node, file, key: file_key, n, state, waker: None, detached: false });
+        Ok(OpId { disk: self.number, slot, generation })
+    }
+
+    /// The answer of an operation, once; until then `waker` is kept and woken when there is one. An operation that died
+    /// with its program answers EIO.
+    pub fn poll(&mut self, id: OpId, waker: &Waker) -> Poll<Result<Reply, Errno>> {
+        let Some(operation) = self.operation(id) else { return Poll::Ready(Err(Errno::EIO)) };
+        if let State::UnderWay { .. } = operation.state {
+            match &mut operation.waker {
+                Some(kept) => kept.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            return Poll::Pending;
+        }
+        let State::Answered(answer) = self.operations.remove(id.slot as usize).state else {
+            unreachable!("it is not under way")
+        };
+        Poll::Ready(answer)
+    }
+
+    /// Nobody waits for the answer any more; the operation goes on, as a system call does.
+    pub fn detach(&mut self, id: OpId) {
+        let Some(operation) = self.operation(id) else { return };
+        match operation.state {
+            State::UnderWay { .. } => {
+                operation.detached = true;
+                operation.waker = None;
+            }
+            State::Answered(_) => {
+                if let State::Answered(Ok(Reply::Opened(file))) = self.operations.remove(id.slot as usize).state {
+                    self.close(file);
+                }
+            }
+        }
+    }
+
+    fn operation(&mut self, id: OpId) -> Option<&mut InFlight> {
+        let found = self.operations.get_mut(id.slot as usize);
+        found.filter(|o| o.generation == id.generation && id.disk == self.number)
+    }
+
+    /// The operation takes effect and answers.
+    fn complete(&mut self, slot: usize, cx: &mut DeviceCx<'_>) {
+        let operation = &mut self.operations[slot];
+        let State::UnderWay { op, fate, .. } =
+            std::mem::replace(&mut operation.state, State::Answered(Err(Errno::EIO)))
+        else {
+            unreachable!("an operation completes once")
+        };
+        let (node, file) = (operation.node, operation.file);
+        let answer = self.perform(node, op, fate, cx);
+        if let Some(file) = file {
+            self.close(file);
+        }
+        let operation = &mut self.operations[slot];
+        operation.state = State::Answered(answer);
+        if operation.detached {
+            if let State::Answered(Ok(Reply::Opened(file))) = self.operations.remove(slot).state {
+                self.close(file);
+            }
+        } else if let Some(waker) = operation.waker.take() {
+            cx.wake(waker);
+        }
+    }
+
+    fn perform(&mut self, node: NodeId, op: Op, fate: Fate, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
+        let number = self.number;
+        let open = op.file().and_then(|f| {
+            self.files.get_mut(f.slot as usize).filter(|o| f.disk == number && o.generation == f.generation)
+        });
+        let drive = self.drives[node.0 as usize].as_mut().expect("it had a disk when the operation began");
+        let (volume, now, name) = (&mut drive.volume, cx.now, op.name());
+        if fate == Fate::Fails {
+            let inode = open.map(|o| o.inode);
+            let subject = inode.unwrap_or_else(|| volume.subject(op.path()));
+            if op.class() == Class::Sync {
+                volume.sync_fails(subject);
+            }
+            cx.fired(node, "disk.eio", || format!("{name} {}", volume.born_as(subject)));
+            return Err(Errno::EIO);
+        }
+        let result = match (op, open) {
+            (Op::Open(path, how), _) => {
+                return volume.open(&path, how, now).map(|inode| {
+                    cx.event(node, "disk.open", || format!("{} {how:?}", String::from_utf8_lossy(&path)));
+                    self.generation += 1;
+                    let generation = self.generation;
+                    let slot = self.files.insert(OpenFile { generation, node, inode, cursor: 0, how, handles: 1 });
+                    Reply::Opened(FileId { disk: number, slot: slot as u32, generation })
+                });
+            }
+            (Op::Read(_, len), Some(open)) => open.read(volume, open.cursor, len).map(|bytes| {
+                open.cursor += bytes.len() as u64;
+                Reply::Bytes(bytes)
+            }),
+            (Op::ReadAt(_, at, len), Some(open)) => open.read(volume, at, len).map(Reply::Bytes),
+            (Op::Write(_, bytes), Some(open)) => open.write(volume, open.cursor, &bytes, now).map(|(at, n)| {
+                open.cursor = at + n as u64;
+                Reply::Count(n as u64)
+            }),
+            (Op::WriteAt(_, at, bytes), Some(open)) => {
+                open.write(volume, at, &bytes, now).map(|(_, n)| Reply::Count(n as u64))
+            }
+            (Op::Seek(_, to), Some(open)) => {
+                let target = match to {
+                    SeekFrom::Start(at) => i64::try_from(at).ok(),
+                    SeekFrom::Current(by) => (open.cursor as i64).checked_add(by),
+                    SeekFrom::End(by) => (volume.size(open.inode) as i64).checked_add(by),
+                };
+                target.and_then(|t| u64::try_from(t).ok()).ok_or(Errno::EINVAL).map(|at| {
+                    open.cursor = at;
+                    Reply::Count(at)
+                })
+            }
+            (Op::SetLen(_, len), Some(open)) => match open.how.write || open.how.append {
+                true => volume.set_len(open.inode, len, now).map(|()| Reply::Done),
+                false => Err(Errno::EINVAL),
+            },
+            (op @ (Op::Sync(_) | Op::SyncData(_)), Some(open)) => {
+                if fate == Fate::Lies {
+                    cx.fired(node, "disk.lie", || format!("{name} {}", volume.born_as(open.inode)));
+                } else {
+                    volume.sync(open.inode, matches!(op, Op::SyncData(_)));
+                    cx.event(node, "disk.fsync", || format!("{name} {}", volume.born_as(open.inode)));
+                }
+                Ok(Reply::Done)
+            }
+            (Op::StatFile(_), Some(open)) => Ok(Reply::Stat(volume.stat(open.inode))),
+            (Op::Stat(path), _) => volume.lookup(&path).map(|inode| Reply::Stat(volume.stat(inode))),
+            (Op::ReadDir(path), _) => volume.lookup(&path).and_then(|inode| volume.read_dir(inode)).map(Reply::Entries),
+            (Op::CreateDir(path), _) => volume.create_dir(&path, now).map(|()| Reply::Done),
+            (Op::RemoveFile(path), _) => volume.remove_file(&path, now).map(|()| Reply::Done),
+            (Op::RemoveDir(path), _) => volume.remove_dir(&path, now).map(|()| Reply::Done),
+            (Op::Rename(from, to), _) => volume.rename(&from, &to, now).map(|()| Reply::Done),
+            (Op::Canonical(path), _) => volume.canonical(&path).map(Reply::Path),
+            (_, None) => unreachable!("an operation keeps its file open"),
+        };
+        if result == Err(Errno::ENOSPC) {
+            cx.fired(node, "disk.enospc", || name.to_owned());
+        }
+        result
+    }
+
+    // ---- open files -----------------------------------------------------------------------------------------------
+
+    fn file(&mut self, id: FileId) -> Option<&mut OpenFile> {
+        let found = self.files.get_mut(id.slot as usize);
+        found.filter(|f| f.generation == id.generation && id.disk == self.number)
+    }
+
+    /// Whether a file is open, and whose it is.
+    pub fn node_of(&mut self, file: FileId) -> Option<NodeId> {
+        self.file(file).map(|f| f.node)
+    }
+
+    /// One more handle of an open file: dup(2).
+    pub fn share(&mut self, file: FileId) -> Result<(), Errno> {
+        self.file(file).ok_or(Errno::EBADF)?.handles += 1;
+        Ok(())
+    }
+
+    /// One handle fewer. Does nothing if the file is not open any more.
+    pub fn close(&mut self, file: FileId) {
+        let Some(open) = self.file(file) else { return };
+        open.handles -= 1;
+        if open.handles == 0 {
+            let open = self.files.remove(file.slot as usize);
+            self.drive(open.node).volume.close(open.inode);
+        }
+    }
+}
+
+/// Whether an operation fails. One question for each, also where none can fail: its ordinal must not shift.
+fn draw_fate(class: Class, faults: &DiskFaults, key: u64, n: u32, cx: &mut DeviceCx<'_>) -> Fate {
+    let mut ask = |n, p, what| cx.ask(Stream::DISK, key, n, Law::Chance(p), what) != 0;
+    match class {
+        Class::Read if ask(n, faults.read_error, "whether a read fails") => Fate::Fails,
+        Class::Write if ask(n, faults.write_error, "whether a write fails") => Fate::Fails,
+        Class::Sync => {
+            let fails = ask(n, faults.sync_error, "whether an fsync fails");
+            // The other half of the ordinals: no operation has both.
+            let lies = ask(n | 1 << 31, faults.sync_lie, "whether an fsync lies");
+            match (fails, lies) {
+                (true, _) => Fate::Fails,
+                (false, true) => Fate::Lies,
+                (false, false) => Fate::Works,
+            }
+        }
+        _ => Fate::Works,
+    }
+}
+
+impl Device for Disk {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn on_event(&mut self, token: u64, cx: &mut DeviceCx<'_>) {
+        let (slot, generation) = (token as u32 as usize, (token >> 32) as u32);
+        // The event of an operation that died with its program was cancelled; a token is never used twice.
+        if self.operations.get(slot).is_some_and(|o| o.generation == generation) {
+            self.complete(slot, cx);
+        }
+    }
+
+    fn node_added(&mut self, node: NodeId, name: &str, _cx: &mut DeviceCx<'_>) {
+        let index = node.0 as usize;
+        if self.drives.len() <= index {
+            self.drives.resize_with(index + 1, || None);
+        }
+        let volume = Volume::new(node, name, self.profile);
+        self.drives[index] = Some(Drive { volume, faults: DiskFaults::default() });
+    }
+
+    fn node_died(&mut self, node: NodeId, how: Death, cx: &mut DeviceCx<'_>) {
+        let under_way: Vec<usize> = self.operations.iter().filter(|(_, o)| o.node == node).map(|(i, _)| i).collect();
+        for slot in under_way {
+            let operation = self.operations.remove(slot);
+            let State::UnderWay { op, event, fate } = operation.state else { continue };
+            cx.cancel(event);
+            // Asked of every call that changes something; a power loss then takes its share of what was reached.
+            let reached = op.changes_something() && {
+                let law = Law::Chance(Ratio::new(1, 2));
+                let key = hash::key(&[operation.key, 6]);
+                let node_name = self.drive(node).volume.node_name();
+                cx.choices.name_key(key, || format!("disk {node_name} {} under way", op.name()));
+                cx.ask(Stream::DISK, key, operation.n, law, "whether a call under way took no effect") == 0
+            };
+            // An fsync that has not returned promises nothing, and what it wrote already is the power loss's to say.
+            if reached && !(how == Death::PowerOff && op.class() == Class::Sync) {
+                // Its answer reaches nobody.
+                if let Ok(Reply::Opened(file)) = self.perform(node, op, fate, cx) {
+                    self.close(file);
+                }
+            }
+            if let Some(file) = operation.file {
+                self.close(file);
+            }
+        }
+        let open: Vec<usize> = self.files.iter().filter(|(_, f)| f.node == node).map(|(i, _)| i).collect();
+        for slot in open {
+            let file = self.files.remove(slot);
+            self.drive(node).volume.close(file.inode);
+        }
+        if how == Death::PowerOff {
+            self.drive(node).volume.power_off(cx);
+        }
+    }
+}
