@@ -1,6 +1,8 @@
 //! The attributes of the simulator. They parse and emit one call; what a test does stands in the crate `sim`.
 
+mod select;
 mod test;
+mod tokio_attr;
 
 use proc_macro::TokenStream;
 
@@ -22,4 +24,22 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, function: TokenStream) -> TokenStream {
     test::expand(options.into(), function.into()).into()
+}
+
+/// `#[tokio::test]` of the simulator; `sim-tokio` re-exports it as `test`.
+#[proc_macro_attribute]
+pub fn tokio_test(options: TokenStream, function: TokenStream) -> TokenStream {
+    tokio_attr::test(options.into(), function.into()).into()
+}
+
+/// `#[tokio::main]` of the simulator; `sim-tokio` re-exports it as `main`.
+#[proc_macro_attribute]
+pub fn tokio_main(options: TokenStream, function: TokenStream) -> TokenStream {
+    tokio_attr::main(options.into(), function.into()).into()
+}
+
+/// `select!` of the simulator, after `(path of the crate)`; `sim-tokio` wraps it.
+#[proc_macro]
+pub fn select(branches: TokenStream) -> TokenStream {
+    select::expand(branches.into()).into()
 }
