@@ -100,6 +100,12 @@ impl World {
         self.nodes.borrow().get(node.0 as usize).map_or_else(|| "?".into(), |n| n.name.clone())
     }
 
+    /// Gives the name of a node to `f`, unless there is no such node or the nodes are being changed: for callers that
+    /// may not panic.
+    pub fn try_node_name(&self, node: NodeId, f: impl FnOnce(&str)) -> Option<()> {
+        self.nodes.try_borrow().ok()?.get(node.0 as usize).map(|n| f(&n.name))
+    }
+
     /// What a node is doing.
     pub fn node_state(&self, node: NodeId) -> State {
         self.nodes.borrow()[node.0 as usize].state
