@@ -465,6 +465,10 @@ impl Disk {
             cx.fired(node, "disk.eio", || format!("{name} {}", volume.born_as(subject)));
             return Err(Errno::EIO);
         }
+        let wanted = match &op {
+            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => bytes.len() as u64,
+            _ => 0,
+        };
         let result = match (op, open) {
             (Op::Open(path, how), _) => {
                 return volume.open(&path, how, now).map(|inode| {
@@ -521,7 +525,8 @@ impl Disk {
             (Op::Canonical(path), _) => volume.canonical(&path).map(Reply::Path),
             (_, None) => unreachable!("an operation keeps its file open"),
         };
-        if result == Err(Errno::ENOSPC) {
+        let cut_short = matches!(result, Ok(Reply::Count(n)) if n < wanted);
+        if result == Err(Errno::ENOSPC) || cut_short {
             cx.fired(node, "disk.enospc", || name.to_owned());
         }
         result
