@@ -138,25 +138,19 @@ impl Workload {
 }
 
 impl History {
-    /// Reads every key of the history through each of the servers, and adds those reads.
+    /// Reads every key of the history through each of the servers, one server after the other, and adds those reads.
     ///
-    /// For the end of a test, when faults are healed: what was acknowledged must be found now.
+    /// For the end of a test, when faults are healed: what was acknowledged must be found now, and what one server
+    /// has answered, the next must not deny.
     pub async fn read_back(&mut self, servers: &str) {
         let keys: BTreeSet<String> = self.ops.iter().map(|op| op.key.clone()).collect();
-        let mut readers = JoinSet::new();
         for (i, server) in servers.split(',').enumerate() {
-            let (server, keys, origin) = (server.to_owned(), keys.clone(), self.origin);
-            readers.spawn(async move {
-                let mut recorder = Recorder::new(2000 + i as u64, &server, origin);
-                for key in keys {
-                    recorder.read(&key).await;
-                }
-                recorder.ops
-            });
+            let mut recorder = Recorder::new(2000 + i as u64, server, self.origin);
+            for key in &keys {
+                recorder.read(key).await;
+            }
+            self.ops.append(&mut recorder.ops);
         }
-        let mut ops: Vec<Op> = readers.join_all().await.into_iter().flatten().collect();
-        ops.sort_by_key(|op| (op.end, op.client));
-        self.ops.append(&mut ops);
     }
 
     /// How many writes were acknowledged.
