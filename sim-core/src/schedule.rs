@@ -9,7 +9,7 @@ use crate::hash;
 use crate::join::{Body, Id, JoinError, JoinHandle, Spawned};
 use crate::node::{GroupId, NodeId, State};
 use crate::ready::ReadyQueue;
-use crate::task::{Spawn, Task, Tasks, spawn_name};
+use crate::task::{NameHashes, Spawn, Task, Tasks};
 use crate::waker;
 use crate::world::{Actor, World, draw_intensity};
 use std::fmt;
@@ -29,6 +29,7 @@ pub(crate) struct Scheduler {
     slow: Option<Ratio>,
     ids: u64,
     gates: Vec<Gate>,
+    names: NameHashes,
 }
 
 /// A LocalSet's: its tasks are polled only while it is open.
@@ -162,7 +163,7 @@ impl World {
     /// The stable identity of a child of the acting task.
     fn key_for(&self, scheduler: &mut Scheduler, group: GroupId, node: NodeId, spawn: &Spawn) -> u64 {
         let actor = self.actor.get();
-        let name = spawn_name(spawn);
+        let name = scheduler.names.of(spawn);
         let (parent, ordinal) = match scheduler.tasks.get(actor.task) {
             Some(parent) => (parent.key, parent.next_child(name)),
             None => (0, self.next_orphan(name)),
@@ -321,7 +322,7 @@ impl World {
         let scheduler = &mut *scheduler;
         scheduler.ids += 1;
         let id = Id(scheduler.ids);
-        let key = hash::key(&[self.place_key(node), spawn_name(&spawn), self.next_orphan(0) as u64]);
+        let key = hash::key(&[self.place_key(node), scheduler.names.of(&spawn), self.next_orphan(0) as u64]);
         let task = scheduler.tasks.insert(self.number(), |_| Task {
             generation: 0,
             alive: true,

@@ -126,12 +126,28 @@ impl Task {
     }
 }
 
-/// The name of a spawn for its key: the type of the future, unless that says nothing (a boxed one), then the place in
-/// the source, without the line, which any edit above it moves.
-pub(crate) fn spawn_name(spawn: &Spawn) -> u64 {
-    if spawn.name.starts_with("core::pin::Pin<alloc::boxed::Box<dyn") {
-        hash::key(&[hash::text(spawn.location.file()), spawn.location.column() as u64])
-    } else {
-        hash::text(spawn.name)
+/// Hashes of spawn names, remembered by where the name lies in memory. The address is only a place to look: what is
+/// found there is a function of the text.
+pub(crate) struct NameHashes([(&'static str, u64); 64]);
+
+impl Default for NameHashes {
+    fn default() -> Self {
+        NameHashes([("", 0); 64])
+    }
+}
+
+impl NameHashes {
+    /// The name of a spawn for its key: the type of the future, unless that says nothing (a boxed one), then the place in
+    /// the source, without the line, which any edit above it moves.
+    pub fn of(&mut self, spawn: &Spawn) -> u64 {
+        if spawn.name.starts_with("core::pin::Pin<alloc::boxed::Box<dyn") {
+            return hash::key(&[hash::text(spawn.location.file()), spawn.location.column() as u64]);
+        }
+        let entry = &mut self.0[(spawn.name.as_ptr().addr() >> 3) % 64];
+        // Equal address and length: the same text.
+        if !std::ptr::eq(entry.0, spawn.name) {
+            *entry = (spawn.name, hash::text(spawn.name));
+        }
+        entry.1
     }
 }
