@@ -1,0 +1,320 @@
+//! TCP handles.
+
+use super::{as_node, attempt, on, on_drop, poll, slot};
+use crate::model::{Id, StreamId, TcpOptions};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+/// A bound TCP socket that neither listens nor connects yet.
+#[derive(Debug)]
+pub struct TcpBound {
+    id: Id,
+    epoch: u32,
+}
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct TcpListener {
+    id: Id,
+    epoch: u32,
+}
+
+/// One side of a TCP connection, connecting or connected. Reading and writing may be done by different tasks.
+#[derive(Debug)]
+pub struct TcpStream {
+    id: StreamId,
+    epoch: u32,
+}
+
+impl TcpBound {
+    /// Binds a socket of the acting node; port 0 for the next ephemeral one.
+    ///
+    /// # Errors
+    /// `AddrInUse`; `AddrNotAvailable` for an address of another machine; ENETDOWN for a dead program.
+    ///
+    /// # Panics
+    /// Outside the machines.
+    pub fn bind(addr: SocketAddr) -> io::Result<TcpBound> {
+        as_node("TcpListener::bind", |net, node, cx| {
+            Ok(TcpBound { id: net.bind_tcp(node, addr, cx)?, epoch: net.epoch })
+        })
+    }
+
+    /// Where it is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| net.listener_addr(self.id))
+    }
+
+    /// Listens. `backlog` + 1 connections may wait to be accepted; SYNs of more are dropped.
+    pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
+        let (id, epoch) = (self.id, self.epoch);
+        on(epoch, |net, _| net.listen(id, backlog))?;
+        std::mem::forget(self);
+        Ok(TcpListener { id, epoch })
+    }
+
+    /// Starts to connect from here.
+    pub fn connect(self, to: SocketAddr) -> io::Result<TcpStream> {
+        let (id, epoch) = (self.id, self.epoch);
+        // If this fails, the drop of `self` unbinds; if not, its name is stale and the drop finds nothing.
+        as_node("TcpSocket::connect", |net, node, cx| Ok(TcpStream { id: net.connect(node, Some(id), to, cx)?, epoch }))
+    }
+}
+
+impl Drop for TcpBound {
+    fn drop(&mut self) {
+        on_drop(self.epoch, |net, cx| net.close_listener(self.id, cx));
+    }
+}
+
+impl TcpListener {
+    /// Where it is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| net.listener_addr(self.id))
+    }
+
+    /// The next connection and its peer's address.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let epoch = self.epoch;
+        poll(
+            epoch,
+            cx,
+            "a TCP connection to accept",
+            |net, cx| Ok(net.accept(self.id, cx)?.map(|(id, peer)| (TcpStream { id, epoch }, peer))),
+            |net, waker| slot(&mut net.acceptors, self.id.index).add(waker),
+        )
+    }
+
+    /// The same without waiting.
+    pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let epoch = self.epoch;
+        attempt(epoch, |net, cx| Ok(net.accept(self.id, cx)?.map(|(id, peer)| (TcpStream { id, epoch }, peer))))
+    }
+
+    /// Ready when a connection waits.
+    pub fn poll_accept_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "a TCP connection to accept",
+            |net, _| Ok(net.acceptable(self.id)?.then_some(())),
+            |net, waker| slot(&mut net.acceptors, self.id.index).add(waker),
+        )
+    }
+
+    /// IP_TTL, as it was set.
+    pub fn ttl(&self) -> io::Result<u32> {
+        on(self.epoch, |net, _| net.listener_ttl(self.id).copied())
+    }
+
+    /// Keeps IP_TTL; no link counts hops.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        on(self.epoch, |net, _| net.listener_ttl(self.id).map(|t| *t = ttl))
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        on_drop(self.epoch, |net, cx| {
+            if net.listener_addr(self.id).is_ok() {
+                slot(&mut net.acceptors, self.id.index).clear();
+                net.close_listener(self.id, cx);
+            }
+        });
+    }
+}
+
+impl TcpStream {
+    /// Starts to connect from the acting node; [`poll_connected`](Self::poll_connected) says how it goes on.
+    ///
+    /// # Errors
+    /// `NetworkUnreachable` where no route leads; `AddrNotAvailable` when no ephemeral port is left.
+    ///
+    /// # Panics
+    /// Outside the machines.
+    pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+        as_node("TcpStream::connect", |net, node, cx| {
+            Ok(TcpStream { id: net.connect(node, None, to, cx)?, epoch: net.epoch })
+        })
+    }
+
+    /// Ready when connecting is done.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` where nobody listens, `HostUnreachable` where no machine is, `TimedOut` after 127 s without
+    /// an answer.
+    pub fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "a TCP connection to be established",
+            |net, _| net.connected(self.id),
+            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Reads what is there: 0 at the end of the stream.
+    #[inline]
+    pub fn poll_read(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        poll(
+            self.epoch,
+            cx,
+            "bytes from a TCP stream",
+            |net, cx| net.read(self.id, out, cx),
+            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Looks at what is there.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        poll(
+            self.epoch,
+            cx,
+            "bytes from a TCP stream",
+            |net, _| net.peek(self.id, out),
+            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Writes as much as there is room for.
+    #[inline]
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Writes as much as there is room for, the slices one after the other.
+    #[inline]
+    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        poll(
+            self.epoch,
+            cx,
+            "room in a TCP stream",
+            |net, cx| net.write(self.id, bytes, cx),
+            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Ready when a read would not wait.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "bytes from a TCP stream",
+            |net, _| Ok(net.readable(self.id)?.then_some(())),
+            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Ready when a write would not wait.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "room in a TCP stream",
+            |net, cx| Ok(net.writable(self.id, cx)?.then_some(())),
+            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+        )
+    }
+
+    /// Reads without waiting.
+    pub fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
+        attempt(self.epoch, |net, cx| net.read(self.id, out, cx))
+    }
+
+    /// Reads without waiting, filling the slices one after the other.
+    pub fn try_read_vectored(&self, out: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        attempt(self.epoch, |net, cx| {
+            let mut n = 0;
+            for part in out.iter_mut().filter(|p| !p.is_empty()) {
+                // After the first bytes, an error or an end is for the next call to find.
+                if n > 0 && net.peek(self.id, &mut [0]).map(|p| p.unwrap_or(0)) != Ok(1) {
+                    break;
+                }
+                match net.read(self.id, part, cx)? {
+                    Some(read) => n += read,
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(n))
+        })
+    }
+
+    /// Writes without waiting.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// Writes without waiting, the slices one after the other.
+    pub fn try_write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        attempt(self.epoch, |net, cx| net.write(self.id, bytes, cx))
+    }
+
+    /// Ends this side's direction; the peer reads an end after what was written.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        on(self.epoch, |net, cx| net.shutdown(self.id, cx))
+    }
+
+    /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        on(self.epoch, |net, cx| {
+            Ok(Readiness {
+                readable: net.readable(self.id)?,
+                writable: net.writable(self.id, cx)?,
+                read_closed: net.read_ended(self.id)?,
+                write_closed: net.write_ended(self.id)?,
+            })
+        })
+    }
+
+    /// This side's address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| Ok(net.stream_addrs(self.id)?[0]))
+    }
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| Ok(net.stream_addrs(self.id)?[1]))
+    }
+
+    /// Takes the error that broke the stream, if nobody was told yet.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        on(self.epoch, |net, _| net.take_stream_error(self.id)).map(|e| e.map(super::error))
+    }
+
+    /// The options, as they were set.
+    pub fn options(&self) -> io::Result<TcpOptions> {
+        on(self.epoch, |net, _| net.stream_options(self.id).copied())
+    }
+
+    /// Changes options.
+    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+        on(self.epoch, |net, _| net.stream_options(self.id).map(change))
+    }
+}
+
+/// What may be done without waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Readiness {
+    /// A read gives bytes, an end or an error.
+    pub readable: bool,
+    /// A write takes bytes or gives an error.
+    pub writable: bool,
+    /// The peer sends nothing any more.
+    pub read_closed: bool,
+    /// This side can send nothing any more.
+    pub write_closed: bool,
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        on_drop(self.epoch, |net, cx| {
+            if net.stream_addrs(self.id).is_ok() {
+                let side = self.id.side as usize;
+                slot(&mut net.readers, self.id.connection.index)[side].clear();
+                slot(&mut net.writers, self.id.connection.index)[side].clear();
+                net.close_stream(self.id, cx);
+            }
+        });
+    }
+}

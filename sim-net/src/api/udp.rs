@@ -1,0 +1,134 @@
+//! UDP handles.
+
+use super::{as_node, attempt, on, on_drop, poll, slot};
+use crate::model::Id;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+/// A bound UDP socket.
+#[derive(Debug)]
+pub struct UdpSocket {
+    id: Id,
+    epoch: u32,
+}
+
+impl UdpSocket {
+    /// Binds a socket of the acting node; port 0 for the next ephemeral one.
+    ///
+    /// # Errors
+    /// `AddrInUse`; `AddrNotAvailable` for an address of another machine; ENETDOWN for a dead program.
+    ///
+    /// # Panics
+    /// Outside the machines.
+    pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+        as_node("UdpSocket::bind", |net, node, cx| {
+            Ok(UdpSocket { id: net.bind_udp(node, addr, cx)?, epoch: net.epoch })
+        })
+    }
+
+    /// Sets the default destination, and receives from there only.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        on(self.epoch, |net, cx| net.connect_udp(self.id, to, cx))
+    }
+
+    /// Sends a datagram, to the connected peer if `to` is not given. Never waits.
+    ///
+    /// # Errors
+    /// EMSGSIZE above 65,507 bytes; EDESTADDRREQ without a destination; `ConnectionRefused` if an earlier datagram of a
+    /// connected socket found nobody; `NetworkUnreachable` where no route leads.
+    #[inline]
+    pub fn send(&self, to: Option<SocketAddr>, bytes: &[u8]) -> io::Result<usize> {
+        on(self.epoch, |net, cx| net.send(self.id, to, bytes, cx))
+    }
+
+    /// Takes the next datagram; what does not fit in `out` is cut off.
+    #[inline]
+    pub fn poll_recv(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        poll(
+            self.epoch,
+            cx,
+            "a UDP datagram",
+            |net, _| net.receive(self.id, out),
+            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+        )
+    }
+
+    /// Looks at the next datagram.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        poll(
+            self.epoch,
+            cx,
+            "a UDP datagram",
+            |net, _| net.peek_datagram(self.id, out),
+            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+        )
+    }
+
+    /// Ready when a datagram or an error waits.
+    pub fn poll_recv_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "a UDP datagram",
+            |net, _| Ok(net.received(self.id)?.then_some(())),
+            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+        )
+    }
+
+    /// Takes the next datagram without waiting.
+    pub fn try_recv(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        attempt(self.epoch, |net, _| net.receive(self.id, out))
+    }
+
+    /// Looks at the next datagram without waiting.
+    pub fn try_peek(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        attempt(self.epoch, |net, _| net.peek_datagram(self.id, out))
+    }
+
+    /// Where it is bound; once connected, with the address it sends from.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| net.udp_addr(self.id))
+    }
+
+    /// Whom it is connected to.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        on(self.epoch, |net, _| net.udp_peer(self.id))
+    }
+
+    /// Takes a pending error.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        on(self.epoch, |net, _| net.take_udp_error(self.id)).map(|e| e.map(super::error))
+    }
+
+    /// IP_TTL, as it was set.
+    pub fn ttl(&self) -> io::Result<u32> {
+        on(self.epoch, |net, _| net.udp_ttl(self.id).copied())
+    }
+
+    /// Keeps IP_TTL; no link counts hops.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        on(self.epoch, |net, _| net.udp_ttl(self.id).map(|t| *t = ttl))
+    }
+
+    /// SO_BROADCAST, as it was set.
+    pub fn broadcast(&self) -> io::Result<bool> {
+        on(self.epoch, |net, _| net.udp_broadcast(self.id).copied())
+    }
+
+    /// Keeps SO_BROADCAST: without it a broadcast is refused, with it nobody is reached.
+    pub fn set_broadcast(&self, yes: bool) -> io::Result<()> {
+        on(self.epoch, |net, _| net.udp_broadcast(self.id).map(|b| *b = yes))
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        on_drop(self.epoch, |net, _| {
+            if net.udp_addr(self.id).is_ok() {
+                slot(&mut net.receivers, self.id.index).clear();
+                net.close_udp(self.id);
+            }
+        });
+    }
+}

@@ -1,0 +1,422 @@
+//! Bytes on an established connection: write, read, windows, retransmission, the end.
+
+use super::*;
+use crate::model::Attempt;
+use std::io::IoSlice;
+
+impl Network {
+    /// Takes as many bytes as there is room for; `Ok(None)` if there is none.
+    pub fn write(&mut self, id: StreamId, bytes: &[IoSlice<'_>], cx: &mut DeviceCx<'_>) -> Attempt<usize> {
+        let send_buffer = self.config.send_buffer_bytes;
+        let side = id.side as usize;
+        let connection = self.held(id)?;
+        connection.may_write(side)?;
+        if connection.ends[side].state != State::Established {
+            return Ok(None);
+        }
+        let half = &mut connection.halves[side];
+        half.drain(cx.now);
+        let len: usize = bytes.iter().map(|b| b.len()).sum();
+        let n = len.min(half.room(send_buffer));
+        if n == 0 && len > 0 {
+            half.writer_waits = true;
+            self.await_credit(id.connection, id.side, cx);
+            return Ok(None);
+        }
+        let mut source = Source { slices: bytes, at: 0 };
+        let mut left = n;
+        while left > 0 {
+            let take = left.min(SEGMENT_BYTES);
+            let mut chunk = self.buffers.take();
+            source.move_to(&mut chunk, take);
+            let half = &mut self.held(id)?.halves[side];
+            half.written += take as u64;
+            left -= take;
+            if half.backlog.is_empty() && half.sent + take as u64 <= half.limit {
+                self.send_data(id.connection, id.side, chunk, cx);
+            } else {
+                half.backlog.push_back(Chunk { bytes: chunk, at: 0 });
+            }
+        }
+        self.pump(id.connection, id.side, cx);
+        Ok(Some(n))
+    }
+
+    /// Whether a write would not have to wait. Says false and remembers that somebody waits, or true.
+    pub fn writable(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<bool, Errno> {
+        let send_buffer = self.config.send_buffer_bytes;
+        let connection = self.held(id)?;
+        let side = id.side as usize;
+        match connection.ends[side].state {
+            State::Established => {}
+            State::Gone => return Ok(true),
+            State::Absent | State::SynSent | State::SynReceived => return Ok(false),
+        }
+        let half = &mut connection.halves[side];
+        half.drain(cx.now);
+        let yes = half.room(send_buffer) > 0 || half.fin != Fin::No;
+        if !yes {
+            half.writer_waits = true;
+            self.await_credit(id.connection, id.side, cx);
+        }
+        Ok(yes)
+    }
+
+    /// Copies what arrived to `out`: 0 at the end of the stream; `Ok(None)` if nothing has arrived.
+    pub fn read(&mut self, id: StreamId, out: &mut [u8], cx: &mut DeviceCx<'_>) -> Attempt<usize> {
+        let window = self.config.receive_buffer_bytes.max(4) as u64;
+        let connection = self.held(id)?;
+        let Some(n) = connection.copy_out(id.side as usize, out)? else { return Ok(None) };
+        let Some(connection) = self.connections.get_mut(id.connection) else { return Err(Errno::EBADF) };
+        let half = &mut connection.halves[1 - id.side as usize];
+        half.consumed += n as u64;
+        let mut left = n;
+        while left > 0 {
+            let Some(chunk) = half.ready.front_mut() else { break };
+            let rest = chunk.rest().len();
+            if rest > left {
+                chunk.at += left;
+                break;
+            }
+            left -= rest;
+            let chunk = half.ready.pop_front().expect("seen above");
+            self.buffers.give(chunk.bytes);
+        }
+        // A window update is worth a packet when it opens a good part of the window (RFC 9293 section 3.8.6.2.2).
+        if half.consumed + window - half.advertised >= window / 4 && !half.fin_received {
+            self.credit(id.connection, 1 - id.side, cx);
+        }
+        Ok(Some(n))
+    }
+
+    /// The same without taking it.
+    pub fn peek(&mut self, id: StreamId, out: &mut [u8]) -> Attempt<usize> {
+        self.held(id)?.copy_out(id.side as usize, out)
+    }
+
+    /// Whether a read would not have to wait.
+    pub fn readable(&mut self, id: StreamId) -> Result<bool, Errno> {
+        let connection = self.held(id)?;
+        let incoming = &connection.halves[1 - id.side as usize];
+        let gone = connection.ends[id.side as usize].state == State::Gone;
+        Ok(incoming.unread() > 0 || incoming.fin_received || gone)
+    }
+
+    /// Whether the peer has ended its direction, or the connection is gone: no more bytes come after those that wait.
+    pub fn read_ended(&mut self, id: StreamId) -> Result<bool, Errno> {
+        let connection = self.held(id)?;
+        let gone = connection.ends[id.side as usize].state == State::Gone;
+        Ok(connection.halves[1 - id.side as usize].fin_received || gone)
+    }
+
+    /// Whether this side can never write again.
+    pub fn write_ended(&mut self, id: StreamId) -> Result<bool, Errno> {
+        let connection = self.held(id)?;
+        let gone = connection.ends[id.side as usize].state == State::Gone;
+        Ok(connection.halves[id.side as usize].fin != Fin::No || gone)
+    }
+
+    /// Ends this side's direction: a FIN follows what was written. A second time it does nothing.
+    pub fn shutdown(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        match self.held(id)?.ends[id.side as usize].state {
+            State::Established => self.finish(id.connection, id.side, cx),
+            State::Absent | State::SynSent | State::SynReceived | State::Gone => return Err(Errno::ENOTCONN),
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        if half.fin == Fin::No {
+            half.fin = Fin::Queued;
+            self.effects.push(Effect::Writable { slot: id.index, side });
+            self.pump(id, side, cx);
+        }
+    }
+
+    #[inline]
+    fn send_data(&mut self, id: Id, side: u8, payload: Vec<u8>, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        let seq = half.sent;
+        half.sent += payload.len() as u64;
+        debug_assert!(half.sent <= half.limit, "a sender keeps to the window");
+        self.send_segment(Segment { connection: id, from: side, kind: Kind::Data, seq, payload }, cx);
+    }
+
+    /// Sends what the window allows of what waits, and the FIN behind it.
+    #[inline]
+    fn pump(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            if connection.ends[side as usize].state != State::Established {
+                return;
+            }
+            let half = &mut connection.halves[side as usize];
+            let Some(chunk) = half.backlog.front_mut() else {
+                if half.fin == Fin::Queued {
+                    half.fin = Fin::Sent;
+                    let seq = half.sent;
+                    half.sent += 1;
+                    self.send_segment(Segment::bare(id, side, Kind::Fin, seq), cx);
+                }
+                return;
+            };
+            let allowed = half.limit.saturating_sub(half.sent) as usize;
+            if allowed == 0 {
+                return self.await_credit(id, side, cx);
+            }
+            let payload = if chunk.at == 0 && chunk.bytes.len() <= allowed {
+                half.backlog.pop_front().map(|c| c.bytes).unwrap_or_default()
+            } else {
+                let n = chunk.rest().len().min(allowed);
+                let mut part = self.buffers.take();
+                part.extend_from_slice(&chunk.rest()[..n]);
+                chunk.at += n;
+                if chunk.rest().is_empty() {
+                    let done = half.backlog.pop_front().map(|c| c.bytes).unwrap_or_default();
+                    self.buffers.give(done);
+                }
+                part
+            };
+            self.send_data(id, side, payload, cx);
+        }
+    }
+
+    /// Data, a FIN or a probe of side `segment.from` is there.
+    pub(super) fn data_arrives(&mut self, segment: Segment, sent: Instant, cx: &mut DeviceCx<'_>) {
+        let (id, from) = (segment.connection, segment.from);
+        let to = 1 - from;
+        let Some(connection) = self.connections.get_mut(id) else { return self.buffers.give(segment.payload) };
+        match connection.ends[to as usize].state {
+            State::Established => {}
+            State::SynReceived => {
+                self.handshake_done(id, cx);
+                return self.data_arrives(segment, sent, cx);
+            }
+            State::Absent | State::SynSent | State::Gone => {
+                self.buffers.give(segment.payload);
+                return self.send_rst(id, to, cx);
+            }
+        }
+        // Nobody will ever read it (RFC 9293 section 3.6.1; Linux, tcp_rcv_state_process()).
+        if segment.kind == Kind::Data && !connection.ends[to as usize].held {
+            self.buffers.give(segment.payload);
+            return self.abort(id, to, cx);
+        }
+        let half = &mut connection.halves[from as usize];
+        if segment.kind == Kind::Probe || segment.seq < half.next || half.fin_received {
+            self.buffers.give(segment.payload);
+            return self.credit(id, from, cx);
+        }
+        if segment.seq > half.next {
+            let place = half.early.partition_point(|s| s.seq < segment.seq);
+            half.early.insert(place, segment);
+            return;
+        }
+        half.take_in(segment);
+        while half.early.first().is_some_and(|s| s.seq == half.next) {
+            let segment = half.early.remove(0);
+            half.take_in(segment);
+        }
+        let took = cx.now - sent;
+        cx.metrics.latency(|| self.latency_name(id, from), took);
+        self.effects.push(Effect::Readable { slot: id.index, side: to });
+        self.credit(id, from, cx);
+    }
+
+    fn latency_name(&self, id: Id, from: u8) -> String {
+        format!("tcp {}->{}", self.name(self.end_node(id, from)), self.name(self.end_node(id, 1 - from)))
+    }
+
+    /// The receiver of what side `sender` sends says how far it is.
+    #[inline]
+    fn credit(&mut self, id: Id, sender: u8, cx: &mut DeviceCx<'_>) {
+        let window = self.config.receive_buffer_bytes.max(4) as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let back = connection.halves[1 - sender as usize].link;
+        let half = &mut connection.halves[sender as usize];
+        let (acked, limit) = (half.next, half.consumed + window);
+        half.advertised = limit;
+        if connection.ends[sender as usize].state != State::Established {
+            return;
+        }
+        let link = &self.links[back as usize];
+        if link.blocks > 0 {
+            half.unsure = true;
+            let (from, to) = (link.from, link.to);
+            cx.fired(from, "net.partition", || format!("{}->{} tcp ack", self.name(from), self.name(to)));
+            return self.arm(id, sender, cx);
+        }
+        if link.held {
+            let ack = Segment::bare(id, 1 - sender, Kind::Credit { acked, limit }, acked);
+            let packet = crate::model::Packet { link: back, sent: cx.now, body: crate::model::Body::Segment(ack) };
+            return self.under_way(packet, cx.now + Duration::from_nanos(self.links[back as usize].latency_ns), cx);
+        }
+        half.unsure = false;
+        let at = cx.now + Duration::from_nanos(link.latency_ns);
+        match half.credits.back_mut() {
+            // Later news of the same instant replaces earlier.
+            Some(last) if last.at >= at => *last = Credit { at: last.at, acked, limit },
+            _ => half.credits.push_back(Credit { at, acked, limit }),
+        }
+        if half.writer_waits || !half.backlog.is_empty() {
+            self.await_credit(id, sender, cx);
+        }
+    }
+
+    /// Asks for an event when the next news comes, if any is under way.
+    fn await_credit(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        if half.credit_due.is_none()
+            && let Some(credit) = half.credits.front()
+        {
+            half.credit_due = Some(cx.schedule(credit.at, Token::Timer(Timer::Credit, id, side).pack()));
+        }
+    }
+
+    pub(in crate::model) fn credit_arrives(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        half.credit_due = None;
+        half.drain(cx.now);
+        self.go_on(id, side, cx);
+    }
+
+    pub(super) fn learn_now(&mut self, id: Id, side: u8, acked: u64, limit: u64, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.halves[side as usize].learn(acked, limit);
+        self.go_on(id, side, cx);
+    }
+
+    /// A sender has learnt something: it sends on, and a writer that waits may go on.
+    fn go_on(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        self.pump(id, side, cx);
+        let send_buffer = self.config.send_buffer_bytes;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        if half.writer_waits && half.room(send_buffer) > 0 {
+            half.writer_waits = false;
+            self.effects.push(Effect::Writable { slot: id.index, side });
+        } else if half.writer_waits {
+            self.await_credit(id, side, cx);
+        }
+    }
+
+    // ---- retransmission -------------------------------------------------------------------------------------------
+
+    /// Sets the retransmission timer of side `side`, unless it runs.
+    pub(super) fn arm(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let half = &connection.halves[side as usize];
+        if half.timer.is_some() || connection.ends[side as usize].state != State::Established {
+            return;
+        }
+        let one_way = |h: &Half| self.links[h.link as usize].latency_ns;
+        let rtt = one_way(&connection.halves[0]).saturating_add(one_way(&connection.halves[1]));
+        let first = RTO_MIN.max(Duration::from_nanos(rtt.saturating_mul(2)));
+        let rto = first.saturating_mul(1 << half.retries.min(20)).min(RTO_MAX.max(first));
+        let timer = self.set_timer(Timer::Retransmission, id, side, rto, cx);
+        self.connections.get_mut(id).expect("found above").halves[side as usize].timer = Some(timer);
+    }
+
+    pub(in crate::model) fn retransmission_due(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let half = &mut connection.halves[side as usize];
+        half.timer = None;
+        half.drain(cx.now);
+        if half.lost.is_empty() && !half.unsure {
+            return;
+        }
+        if half.retries >= RETRIES {
+            cx.event(connection.ends[side as usize].node, "tcp.timeout", || format!("after {RETRIES} retransmissions"));
+            return self.break_off(id, side, Errno::ETIMEDOUT, cx);
+        }
+        half.retries += 1;
+        half.unsure = false;
+        let lost = std::mem::take(&mut half.lost);
+        if lost.is_empty() {
+            let seq = half.sent;
+            self.send_segment(Segment::bare(id, side, Kind::Probe, seq), cx);
+        }
+        for segment in lost {
+            cx.event(self.end_node(id, side), "tcp.retransmit", || segment.describe());
+            self.send_segment(segment, cx);
+        }
+        // Whatever is lost again, or whose answer is, sets the timer again with the doubled timeout.
+    }
+}
+
+impl Connection {
+    /// Reports an error once, then EPIPE; as `sk_stream_error()` does.
+    fn may_write(&mut self, side: usize) -> Result<(), Errno> {
+        let end = &mut self.ends[side];
+        if let Some(error) = end.error.take() {
+            return Err(error);
+        }
+        if end.state == State::Gone || self.halves[side].fin != Fin::No {
+            return Err(Errno::EPIPE);
+        }
+        Ok(())
+    }
+
+    /// Bytes before errors, an end before errors, errors once: the order of `tcp_recvmsg_locked()`.
+    fn copy_out(&mut self, side: usize, out: &mut [u8]) -> Attempt<usize> {
+        let half = &self.halves[1 - side];
+        let mut n = 0;
+        for chunk in &half.ready {
+            let take = chunk.rest().len().min(out.len() - n);
+            out[n..n + take].copy_from_slice(&chunk.rest()[..take]);
+            n += take;
+            if n == out.len() {
+                break;
+            }
+        }
+        if n > 0 || out.is_empty() || half.fin_received {
+            return Ok(Some(n));
+        }
+        let end = &mut self.ends[side];
+        match (end.error.take(), end.state) {
+            (Some(error), _) => Err(error),
+            (None, State::Gone) => Ok(Some(0)),
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+impl Half {
+    /// The next segment in order.
+    fn take_in(&mut self, segment: Segment) {
+        debug_assert_eq!(segment.seq, self.next);
+        if segment.kind == Kind::Fin {
+            self.next += 1;
+            self.fin_received = true;
+        } else {
+            self.next += segment.payload.len() as u64;
+            self.ready.push_back(Chunk { bytes: segment.payload, at: 0 });
+        }
+    }
+}
+
+/// Bytes of several slices, taken front to back.
+struct Source<'a, 'b> {
+    slices: &'a [IoSlice<'b>],
+    at: usize,
+}
+
+impl Source<'_, '_> {
+    fn move_to(&mut self, out: &mut Vec<u8>, mut n: usize) {
+        while n > 0 {
+            let Some(first) = self.slices.first() else { return };
+            let take = n.min(first.len() - self.at);
+            out.extend_from_slice(&first[self.at..self.at + take]);
+            self.at += take;
+            n -= take;
+            if self.at == first.len() {
+                (self.slices, self.at) = (&self.slices[1..], 0);
+            }
+        }
+    }
+}

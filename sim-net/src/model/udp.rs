@@ -1,0 +1,298 @@
+//! UDP: datagrams that arrive whole, twice, late, out of order or never.
+//!
+//! Sending never waits: no send buffer is modelled. Not modelled: broadcast and multicast, SO_REUSEADDR and
+//! SO_REUSEPORT, fragmentation (a datagram is lost or arrives as a whole).
+
+use super::address::{Counter, Route, canonical, mapped};
+use super::arena::Id;
+use super::errno::{Attempt, Errno};
+use super::{Body, Effect, Network, Packet};
+use sim_core::choices::Address;
+use sim_core::hash::{self, Map};
+use sim_core::{DeviceCx, NodeId};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The greatest payload of a UDP datagram over IPv4.
+const DATAGRAM_BYTES: usize = 65_507;
+/// What a datagram takes from the receive buffer besides its bytes (an `sk_buff`, about).
+const OVERHEAD_BYTES: usize = 256;
+
+#[derive(Clone)]
+pub(super) struct Datagram {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub payload: Vec<u8>,
+    /// Who sent it, if that socket would hear of an ICMP error.
+    sender: Option<Id>,
+    question: Address,
+}
+
+/// What a socket knows about one destination.
+struct Peer {
+    to: SocketAddr,
+    from: SocketAddr,
+    link: u32,
+    packets: Counter,
+}
+
+pub(super) struct Socket {
+    pub node: NodeId,
+    addr: SocketAddr,
+    connected: Option<SocketAddr>,
+    queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    queued_bytes: usize,
+    error: Option<Errno>,
+    peers: Vec<Peer>,
+    by_addr: Map<(IpAddr, u16), u32>,
+    last: u32,
+    /// How often its port was bound before, as part of its packets' identity.
+    ordinal: u32,
+    ttl: u32,
+    broadcast: bool,
+}
+
+impl Network {
+    /// Binds a UDP socket of `node`; port 0 for the next ephemeral one.
+    pub fn bind_udp(&mut self, node: NodeId, addr: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<Id, Errno> {
+        self.may_bind(node, addr.ip())?;
+        let id = self.sockets.insert(Socket {
+            node,
+            addr,
+            connected: None,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            error: None,
+            peers: Vec::new(),
+            by_addr: Map::default(),
+            last: 0,
+            ordinal: 0,
+            ttl: 64,
+            broadcast: false,
+        });
+        let machine = &mut self.machines[node.0 as usize];
+        match machine.udp.bind(addr, id) {
+            Ok(addr) => {
+                let binds = machine.udp_binds.entry(addr.port()).or_default();
+                let socket = self.sockets.get_mut(id).expect("just inserted");
+                (socket.addr, socket.ordinal) = (addr, *binds);
+                *binds += 1;
+                cx.event(node, "udp.bind", || addr.to_string());
+                Ok(id)
+            }
+            Err(errno) => {
+                self.sockets.remove(id);
+                Err(errno)
+            }
+        }
+    }
+
+    #[inline]
+    fn udp(&mut self, id: Id) -> Result<&mut Socket, Errno> {
+        self.sockets.get_mut(id).ok_or(Errno::EBADF)
+    }
+
+    /// Where a socket is bound; once connected, with the address it sends from.
+    pub fn udp_addr(&mut self, id: Id) -> Result<SocketAddr, Errno> {
+        Ok(self.udp(id)?.addr)
+    }
+
+    /// Whom a socket is connected to.
+    pub fn udp_peer(&mut self, id: Id) -> Result<SocketAddr, Errno> {
+        self.udp(id)?.connected.ok_or(Errno::ENOTCONN)
+    }
+
+    /// IP_TTL, kept for who asks.
+    pub fn udp_ttl(&mut self, id: Id) -> Result<&mut u32, Errno> {
+        Ok(&mut self.udp(id)?.ttl)
+    }
+
+    /// SO_BROADCAST, kept for who asks: without it a broadcast is refused (EACCES), with it nobody is reached.
+    pub fn udp_broadcast(&mut self, id: Id) -> Result<&mut bool, Errno> {
+        Ok(&mut self.udp(id)?.broadcast)
+    }
+
+    /// What went wrong, once (SO_ERROR).
+    pub fn take_udp_error(&mut self, id: Id) -> Result<Option<Errno>, Errno> {
+        Ok(self.udp(id)?.error.take())
+    }
+
+    /// Lets a socket send to `to` by default, and receive from there only.
+    pub fn connect_udp(&mut self, id: Id, to: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let peer = self.peer(id, to, cx)?;
+        let socket = self.udp(id)?;
+        if let Some(peer) = peer
+            && socket.addr.ip().is_unspecified()
+        {
+            let from = socket.peers[peer as usize].from;
+            socket.addr = if socket.addr.is_ipv6() { mapped(from) } else { from };
+        }
+        socket.connected = Some(to);
+        Ok(())
+    }
+
+    /// Sends a datagram, to the connected peer if `to` is not given.
+    pub fn send(
+        &mut self,
+        id: Id,
+        to: Option<SocketAddr>,
+        bytes: &[u8],
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<usize, Errno> {
+        let socket = self.udp(id)?;
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let to = to.or(socket.connected).ok_or(Errno::EDESTADDRREQ)?;
+        if bytes.len() > DATAGRAM_BYTES {
+            return Err(Errno::EMSGSIZE);
+        }
+        let Some(peer) = self.peer(id, to, cx)? else {
+            let node = self.udp(id)?.node;
+            cx.event(node, "net.drop", || format!("udp to {to}: nobody has the address"));
+            return Ok(bytes.len());
+        };
+        let mut payload = self.buffers.take();
+        payload.extend_from_slice(bytes);
+        let socket = self.udp(id)?;
+        let sender = socket.connected.map(|_| id);
+        let Peer { to, from, link, packets } = &mut socket.peers[peer as usize];
+        let question = packets.next();
+        let datagram = Datagram { from: *from, to: *to, payload, sender, question };
+        let packet = Packet { link: *link, sent: cx.now, body: Body::Datagram(datagram) };
+        self.transmit(packet, question, cx);
+        Ok(bytes.len())
+    }
+
+    /// The place of what a socket knows about `to`; `None` if nobody has that address.
+    #[inline]
+    fn peer(&mut self, id: Id, to: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<Option<u32>, Errno> {
+        let socket = self.udp(id)?;
+        if socket.peers.get(socket.last as usize).is_some_and(|p| p.to == to) {
+            return Ok(Some(socket.last));
+        }
+        if let Some(found) = socket.by_addr.get(&(to.ip(), to.port())) {
+            socket.last = *found;
+            return Ok(Some(*found));
+        }
+        self.meet(id, to, cx)
+    }
+
+    #[cold]
+    fn meet(&mut self, id: Id, wanted: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<Option<u32>, Errno> {
+        let socket = self.udp(id)?;
+        let (node, addr, ordinal) = (socket.node, socket.addr, socket.ordinal);
+        if addr.is_ipv4() && wanted.is_ipv6() {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let to = canonical(wanted);
+        let bound = if addr.ip().is_unspecified() && to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { addr.ip() };
+        if addr.is_ipv6() && to.is_ipv4() && !bound.to_canonical().is_ipv4() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.port() == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let broadcast = to.ip() == IpAddr::from(Ipv4Addr::BROADCAST);
+        if broadcast && !*self.udp_broadcast(id)? {
+            return Err(Errno(13));
+        }
+        let peer_node = match self.route(node, to.ip()) {
+            Route::To(peer) => peer,
+            Route::Nobody => return Ok(None),
+            Route::Nowhere if broadcast => return Ok(None),
+            Route::Nowhere => return Err(Errno::ENETUNREACH),
+        };
+        let link = self.link(node, peer_node, cx);
+        let (machine, peer) = (&self.machines[node.0 as usize], &self.machines[peer_node.0 as usize]);
+        let from = SocketAddr::new(machine.source(bound.to_canonical(), to.ip())?, addr.port());
+        let ports = (addr.port() as u64) << 16 | to.port() as u64;
+        let key = hash::key(&[hash::text("udp"), machine.key, peer.key, ports, ordinal as u64]);
+        cx.choices.name_key(key, || format!("udp {}:{}->{}:{}", machine.name, addr.port(), peer.name, to.port()));
+        let socket = self.udp(id)?;
+        let place = socket.peers.len() as u32;
+        socket.peers.push(Peer { to: wanted, from, link, packets: Counter::new(key) });
+        socket.by_addr.insert((wanted.ip(), wanted.port()), place);
+        socket.last = place;
+        Ok(Some(place))
+    }
+
+    /// A datagram is at its machine, which runs.
+    pub(super) fn datagram_arrives(&mut self, datagram: Datagram, from: NodeId, to: NodeId, cx: &mut DeviceCx<'_>) {
+        let Datagram { from: source, to: target, payload, sender, question } = datagram;
+        let target = canonical(target);
+        let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port());
+        let capacity = self.config.datagram_buffer_bytes;
+        let Some((id, socket)) = found.and_then(|id| Some((id, self.sockets.get_mut(id)?))) else {
+            self.buffers.give(payload);
+            cx.event(to, "net.drop", || format!("udp {source}->{target}: nobody is bound there"));
+            if let Some(socket) = sender {
+                let link = self.link(to, from, cx);
+                let packet = Packet { link, sent: cx.now, body: Body::Unreachable { socket } };
+                let question = Address { key: hash::key(&[question.key, 1]), ..question };
+                cx.choices.name_key(question.key, || format!("icmp {}->{}", self.name(to), self.name(from)));
+                self.transmit(packet, question, cx);
+            }
+            return;
+        };
+        let source = if socket.addr.is_ipv6() { mapped(source) } else { source };
+        if socket.connected.is_some_and(|c| mapped(canonical(c)) != mapped(source)) {
+            return self.buffers.give(payload);
+        }
+        let takes = payload.len() + OVERHEAD_BYTES;
+        // As Linux does, what is there may be less than full when the last one comes in.
+        if socket.queued_bytes > 0 && socket.queued_bytes + takes > capacity {
+            self.buffers.give(payload);
+            cx.event(to, "net.drop", || format!("udp {source}->{target}: the receive buffer is full"));
+            return;
+        }
+        socket.queued_bytes += takes;
+        socket.queue.push_back((source, payload));
+        self.effects.push(Effect::Received(id.index));
+    }
+
+    pub(super) fn unreachable_arrives(&mut self, id: Id, cx: &mut DeviceCx<'_>) {
+        if let Some(socket) = self.sockets.get_mut(id).filter(|s| s.connected.is_some()) {
+            socket.error = Some(Errno::ECONNREFUSED);
+            cx.event(socket.node, "udp.refused", String::new);
+            self.effects.push(Effect::Received(id.index));
+        }
+    }
+
+    /// Copies the next datagram to `out`, cut to its length, and says how much was copied and who sent it.
+    pub fn receive(&mut self, id: Id, out: &mut [u8]) -> Attempt<(usize, SocketAddr)> {
+        let found = self.peek_datagram(id, out)?;
+        if found.is_some() {
+            let socket = self.udp(id)?;
+            let (_, payload) = socket.queue.pop_front().expect("seen above");
+            socket.queued_bytes -= payload.len() + OVERHEAD_BYTES;
+            self.buffers.give(payload);
+        }
+        Ok(found)
+    }
+
+    /// The same without taking it.
+    pub fn peek_datagram(&mut self, id: Id, out: &mut [u8]) -> Attempt<(usize, SocketAddr)> {
+        let socket = self.udp(id)?;
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let Some((from, payload)) = socket.queue.front() else { return Ok(None) };
+        let n = payload.len().min(out.len());
+        out[..n].copy_from_slice(&payload[..n]);
+        Ok(Some((n, *from)))
+    }
+
+    /// Whether a datagram or an error waits.
+    pub fn received(&mut self, id: Id) -> Result<bool, Errno> {
+        let socket = self.udp(id)?;
+        Ok(!socket.queue.is_empty() || socket.error.is_some())
+    }
+
+    /// Closes a UDP socket; what waits in it is gone.
+    pub fn close_udp(&mut self, id: Id) {
+        let Some(socket) = self.sockets.remove(id) else { return };
+        self.machines[socket.node.0 as usize].udp.unbind(id, socket.addr.port());
+        socket.queue.into_iter().for_each(|(_, payload)| self.buffers.give(payload));
+    }
+}
