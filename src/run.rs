@@ -1,8 +1,8 @@
 //! One run from its beginning to its verdict, on this thread: the World is set up, the body runs outside the machines,
 //! and what is left behind is collected. Who answers the questions and who reads the trace is given.
 
-use crate::report::{Deviation, Latency, Report};
 use crate::Sim;
+use crate::report::{Deviation, Latency, Report};
 use sim_core::choices::Choices;
 use sim_core::trace::Sink;
 use sim_core::{NodeId, Outcome, Settings, Spawn, Verdict, World};
@@ -106,4 +106,15 @@ impl Ran {
             aslr,
         }
     }
+}
+
+/// The subscriber that turns what the program logs into records of the trace. `SIM_LOG` says what, as `RUST_LOG` does for
+/// others; `info` unless given.
+pub(crate) fn subscriber() -> tracing::Dispatch {
+    use tracing_subscriber::layer::SubscriberExt;
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .with_env_var("SIM_LOG")
+        .from_env_lossy();
+    tracing::Dispatch::new(tracing_subscriber::registry().with(filter).with(sim_core::log::SimLayer))
 }

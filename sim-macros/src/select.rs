@@ -178,13 +178,13 @@ fn emit(select: Select) -> TokenStream {
                 let mut pending = false;
                 let start: u32 = #start;
                 for i in 0..#count {
-                    let branch = (start + i) % #count;
+                    let branch = if start + i < #count { start + i } else { start + i - #count };
                     if disabled & (1u64 << branch) != 0 {
                         continue;
                     }
                     match branch {
                         #(#polls)*
-                        _ => ::core::unreachable!("a branch is a remainder of their count"),
+                        _ => ::core::unreachable!("a branch is below their count"),
                     }
                 }
                 if pending {

@@ -1,0 +1,105 @@
+//! The inner process: forks, judges, and tells the outer one.
+
+use super::child::{Child, TapeCell, hook_panics};
+use super::orders::{MOST_JOBS, Misuse, Mode, Orders};
+use super::pool::Pool;
+use super::protocol::{Lines, PROTOCOL};
+use super::{DEFAULT_MEMORY_BYTES, TestInfo, regressions, sweep};
+use crate::Sim;
+use serde_json::json;
+use sim_libc::process::{self, Launcher, Limits};
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Does what the environment asks for, and ends the process.
+pub(super) fn work<B, F>(info: TestInfo, body: B) -> !
+where
+    B: Fn(Sim) -> F + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    process::begin();
+    let mut lines = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(pipe) => Lines::new(Some(File::from(pipe))),
+        Err(error) => {
+            eprintln!("sim: the pipe to the outer process is gone: {error}");
+            std::process::exit(1)
+        }
+    };
+    if let Err(error) = told(info, body, &mut lines) {
+        let (status, message) = match error {
+            Failure::Misuse(Misuse(message)) => ("misuse", message),
+            Failure::Io(error) => ("failed", format!("the runner itself failed: {error}")),
+        };
+        lines.send("end", json!({ "test": info.name, "status": status, "message": message }));
+    }
+    lines.flush();
+    // Not past the harness: an ordinary exit, so that coverage and sanitizers write what they have.
+    std::process::exit(0)
+}
+
+enum Failure {
+    Misuse(Misuse),
+    Io(io::Error),
+}
+
+impl From<Misuse> for Failure {
+    fn from(misuse: Misuse) -> Failure {
+        Failure::Misuse(misuse)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+fn told<B, F>(info: TestInfo, body: B, lines: &mut Lines) -> Result<(), Failure>
+where
+    B: Fn(Sim) -> F + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let orders = Orders::from_env()?;
+    let known = regressions::read(&regressions::path(info.manifest_dir, info.name))?;
+    let aslr = !process::aslr_off();
+    lines.send(
+        "hello",
+        json!({
+            "protocol": PROTOCOL,
+            "test": info.name,
+            "seeds": sweep::planned(&info, &orders, &known),
+            "aslr": if aslr { "on" } else { "off" },
+        }),
+    );
+    if aslr {
+        lines.say(
+            "sim: this system does not let addresses be fixed: what is derived from them differs between processes",
+        );
+    }
+    lines.flush();
+    let threads = process::threads()?;
+    // The harness's main thread, and the one of the test.
+    if threads.len() > 2 {
+        return Err(Failure::Io(io::Error::other(format!(
+            "threads run before the first seed is forked: {}. Start none from constructors or before the test's body: \
+             a lock that one of them holds would never be released in a fork",
+            threads.join(", ")
+        ))));
+    }
+    let memory_bytes = info.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
+    let tape = TapeCell::new();
+    hook_panics();
+    let child = Child { info, body, tape: tape.clone(), watchdog: orders.watchdog, dispatch: crate::run::subscriber() };
+    let limits = Limits { memory_bytes };
+    let launcher = Launcher::start(MOST_JOBS, limits, Box::new(move |order| child.run(order)))?;
+    let jobs = orders.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr);
+    match orders.mode {
+        Mode::Sweep | Mode::Digests | Mode::Replay | Mode::Bisect => {
+            sweep::sweep(&mut pool, &info, &orders, &known, lines)?;
+        }
+    }
+    Ok(())
+}

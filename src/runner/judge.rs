@@ -1,0 +1,112 @@
+//! From how a child ended to the verdict of its run.
+
+use super::child::{Bare, TRACE_MARK, hear};
+use crate::report::Report;
+use sim_core::{Instant, Verdict};
+use sim_libc::process::{Ended, Exit, NoteKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A child that ended, as the parent keeps it.
+pub(super) struct Finished {
+    pub report: Report,
+    /// The deviations without words, if they were asked for.
+    pub bare: Vec<Bare>,
+    /// Names of nodes, with them.
+    pub nodes: Vec<String>,
+    /// What the program printed, and the trace, if they were asked for.
+    pub printed: Printed,
+}
+
+/// The two kinds of lines of a child's output.
+#[derive(Default)]
+pub(super) struct Printed {
+    pub trace: Vec<String>,
+    pub output: Vec<String>,
+}
+
+/// What is known about the test besides the child.
+pub(super) struct Frame<'a> {
+    pub test: &'a str,
+    pub memory_bytes: u64,
+    pub aslr: bool,
+    /// Whether what it printed is wanted.
+    pub printed: bool,
+}
+
+/// Judges how a child ended.
+pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
+    let heard = hear(ended.report).filter(|_| ended.exit == Exit::Status(0));
+    let (mut report, bare, nodes) = match heard {
+        Some(heard) => (heard.report, heard.bare, heard.nodes),
+        None => (without_report(verdict_of(ended, frame)), Vec::new(), Vec::new()),
+    };
+    report.test = frame.test.to_owned();
+    report.seed = ended.order.seed;
+    report.wall = ended.wall;
+    report.aslr = frame.aslr;
+    let printed = if frame.printed { take_apart(&ended.output.to_bytes()) } else { Printed::default() };
+    Finished { report, bare, nodes, printed }
+}
+
+/// The verdict on a child that told none itself.
+fn verdict_of(ended: &Ended<'_>, frame: &Frame<'_>) -> Verdict {
+    let crashed = |how: String| Verdict::Crashed { how };
+    if ended.out_of_memory() {
+        let limit = format!("{} MiB", frame.memory_bytes >> 20);
+        return Verdict::Limit { what: "memory", limit };
+    }
+    if let Some(note) = &ended.note {
+        let task = note.task.to_owned();
+        return match note.kind {
+            NoteKind::Stuck if task.is_empty() => Verdict::Stuck { task: "outside any task".into() },
+            NoteKind::Stuck => Verdict::Stuck { task },
+            NoteKind::Escaped => Verdict::Escaped { call: note.what.to_owned(), place: task },
+            // Without the address, which is not the same in every run of the same bug.
+            NoteKind::Crashed => {
+                let signal = note.what.split(" at 0x").next().unwrap_or(note.what);
+                crashed(if task.is_empty() { signal.to_owned() } else { format!("{signal} in {task}") })
+            }
+        };
+    }
+    match ended.exit {
+        Exit::Signal(_) if ended.killed => crashed("killed by the runner".into()),
+        Exit::Signal(9) => crashed("SIGKILL, not from the runner: was the machine out of memory?".into()),
+        Exit::Signal(n) => crashed(format!("signal {n}")),
+        Exit::Status(status) => crashed(format!("the program ended the process: exit({status})")),
+    }
+}
+
+fn without_report(verdict: Verdict) -> Report {
+    Report {
+        test: String::new(),
+        seed: 0,
+        verdict,
+        digest: 0,
+        now: Instant::ZERO,
+        events: 0,
+        wall: std::time::Duration::ZERO,
+        deviated: 0,
+        fired: BTreeMap::new(),
+        configured: BTreeSet::new(),
+        deviations: Vec::new(),
+        latencies: Vec::new(),
+        aslr: false,
+    }
+}
+
+fn take_apart(bytes: &[u8]) -> Printed {
+    let mut printed = Printed::default();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        // What the program printed without an end of line may stand before a line of the trace.
+        match line.split_once(TRACE_MARK) {
+            Some((before, trace)) => {
+                if !before.is_empty() {
+                    printed.output.push(before.to_owned());
+                }
+                printed.trace.push(trace.to_owned());
+            }
+            None => printed.output.push(line.to_owned()),
+        }
+    }
+    printed
+}

@@ -1,0 +1,89 @@
+//! How a test runs: the sweep over seeds, audit, replay and minimisation.
+//!
+//! A test is three kinds of process. The *outer* one is what `cargo test` started; it executes the same binary again for
+//! this one test, with fixed addresses, and passes on what it hears. The *inner* one runs no user code of its own: it
+//! forks a *child* for each seed, all from the same state, and judges how each ended. A child runs the World once.
+//!
+//! What is deliberately absent: nothing here takes part in a run. The runner chooses who answers the questions and who
+//! reads the trace, and looks at the digest.
+
+mod child;
+mod inner;
+mod judge;
+pub mod orders;
+mod outer;
+mod pool;
+mod protocol;
+mod regressions;
+mod sweep;
+pub mod tape;
+
+pub use protocol::PROTOCOL;
+
+use crate::Sim;
+use sim_core::{Settings, World};
+use std::future::Future;
+use std::time::Duration;
+
+/// What `#[sim::test]` knows of its test.
+#[derive(Clone, Copy, Debug)]
+pub struct TestInfo {
+    /// The full path of the function, crate first.
+    pub name: &'static str,
+    /// The source file.
+    pub file: &'static str,
+    /// The package.
+    pub package: &'static str,
+    /// Where the package's manifest is: regression seeds and tapes are kept beside it.
+    pub manifest_dir: &'static str,
+    /// `seeds`.
+    pub seeds: Option<u64>,
+    /// `time_limit`.
+    pub time_limit_ns: Option<u64>,
+    /// `step_limit`.
+    pub step_limit: Option<u64>,
+    /// `memory`.
+    pub memory_bytes: Option<u64>,
+    /// `perturb`.
+    pub perturb: bool,
+}
+
+/// Seeds of a sweep unless the attribute says otherwise.
+const DEFAULT_SEEDS: u64 = 100;
+/// Memory of a run unless the attribute says otherwise.
+const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
+
+impl TestInfo {
+    /// The name that libtest knows the test by: the path without the crate.
+    fn libtest_name(&self) -> &'static str {
+        self.name.split_once("::").map_or(self.name, |(_, rest)| rest)
+    }
+
+    fn settings(&self) -> Settings {
+        let unless = Settings::default();
+        Settings {
+            time_limit: self.time_limit_ns.map_or(unless.time_limit, Duration::from_nanos),
+            step_limit: self.step_limit.unwrap_or(unless.step_limit),
+            perturb_order: self.perturb,
+            ..unless
+        }
+    }
+}
+
+/// What stands behind `#[sim::test]`.
+///
+/// # Panics
+/// If the test fails; after everything there is to say was printed.
+pub fn test<B, F>(info: TestInfo, body: B)
+where
+    B: Fn(Sim) -> F + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    if World::current().is_some() {
+        panic!("the simulated test {} was called inside a run: a run cannot start inside another", info.name);
+    }
+    match protocol::inner_test() {
+        Some(name) if name == info.name => inner::work(info, body),
+        _ => outer::work(info),
+    }
+}

@@ -1,0 +1,156 @@
+//! The outer process: executes the test binary again for one test, passes on what the inner one tells, and fails the test.
+
+use super::TestInfo;
+use super::orders::Orders;
+use super::protocol::{INNER, inner_value};
+use serde_json::{Value, json};
+use sim_libc::process::{exec_in_place, hermetic_command};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+/// Of what the inner process prints itself, this much is kept for the case that it dies.
+const NOISE_BYTES: usize = 64 << 10;
+
+pub(super) fn work(info: TestInfo) {
+    let orders = match Orders::from_env() {
+        Ok(orders) => orders,
+        Err(misuse) => {
+            let message = misuse.to_string();
+            let end = json!({ "type": "end", "test": info.name, "status": "misuse", "message": message });
+            if let Some(path) = std::env::var_os("SIM_RESULTS") {
+                Results::open(Some(Path::new(&path))).pass_on("end", &end.to_string());
+            }
+            return fail(&format!("sim: {message}"));
+        }
+    };
+    let command = match command(&info) {
+        Ok(command) => command,
+        Err(error) => return fail(&format!("sim: the test binary cannot be executed again: {error}")),
+    };
+    if orders.in_place {
+        let error = exec_in_place(command);
+        return fail(&format!("sim: the test binary cannot be executed again: {error}"));
+    }
+    let mut results = Results::open(orders.results.as_deref());
+    match run(command, &mut results) {
+        Ok(Ending { end: Some(end), .. }) => match (end["status"].as_str(), end["message"].as_str()) {
+            (Some("clean"), _) => {}
+            (_, Some(message)) => fail(&format!("sim: test={} {message}", info.name)),
+            _ => give_up(),
+        },
+        Ok(Ending { status, noise, .. }) => {
+            let message = format!("the process of the test ended before it was done: {status}");
+            let end = json!({ "type": "end", "test": info.name, "status": "failed", "message": message });
+            results.pass_on("end", &end.to_string());
+            fail(&format!("sim: test={} {message}\n{noise}", info.name))
+        }
+        Err(error) => fail(&format!("sim: test={} the runner itself failed: {error}", info.name)),
+    }
+}
+
+fn command(info: &TestInfo) -> io::Result<Command> {
+    let mut command = hermetic_command(&std::env::current_exe()?)?;
+    command.args([info.libtest_name(), "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(INNER, inner_value(info.name));
+    Ok(command)
+}
+
+struct Ending {
+    end: Option<Value>,
+    status: ExitStatus,
+    noise: String,
+}
+
+fn run(mut command: Command, results: &mut Results) -> io::Result<Ending> {
+    let (from_inner, to_outer) = io::pipe()?;
+    let (noise, noisy) = io::pipe()?;
+    // The inner process writes its lines to what it has as standard input: a descriptor that the standard library passes
+    // on by itself, and that no program under test expects anything of.
+    command.stdin(Stdio::from(to_outer)).stdout(noisy.try_clone()?).stderr(noisy);
+    let mut child = command.spawn()?;
+    drop(command);
+    let listener = std::thread::spawn(move || tail(noise));
+    let mut end = None;
+    for line in BufReader::new(from_inner).lines() {
+        let line = line?;
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        let kind = message["type"].as_str().unwrap_or_default();
+        if let ("say", Some(text)) = (kind, message["text"].as_str()) {
+            // Not `print!` of the whole: libtest captures either, but one call keeps the lines together.
+            println!("{text}");
+        }
+        results.pass_on(kind, &line);
+        if kind == "end" {
+            end = Some(message);
+        }
+    }
+    let status = child.wait()?;
+    let noise = listener.join().unwrap_or_default();
+    Ok(Ending { end, status, noise })
+}
+
+/// The end of what comes out of a pipe.
+fn tail(mut from: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..n]);
+        if kept.len() > 2 * NOISE_BYTES {
+            kept.drain(..kept.len() - NOISE_BYTES);
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Where results go besides the terminal.
+enum Results {
+    Nowhere,
+    /// Somebody listens now: everything.
+    Socket(UnixStream),
+    /// Somebody reads later: runs and their ends.
+    File(File),
+}
+
+impl Results {
+    fn open(path: Option<&Path>) -> Results {
+        let Some(path) = path else { return Results::Nowhere };
+        let is_socket = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
+        let opened = match is_socket {
+            true => UnixStream::connect(path).map(Results::Socket),
+            false => File::options().create(true).append(true).open(path).map(Results::File),
+        };
+        opened.unwrap_or_else(|error| {
+            println!("sim: SIM_RESULTS={}: results cannot be written there: {error}", path.display());
+            Results::Nowhere
+        })
+    }
+
+    fn pass_on(&mut self, kind: &str, line: &str) {
+        let line = format!("{line}\n");
+        let wrote = match self {
+            Results::Nowhere => Ok(()),
+            Results::Socket(socket) => socket.write_all(line.as_bytes()),
+            Results::File(_) if matches!(kind, "say" | "progress") => Ok(()),
+            Results::File(file) => file.write_all(line.as_bytes()),
+        };
+        if let Err(error) = wrote {
+            println!("sim: results can no longer be written, verdicts follow here only: {error}");
+            *self = Results::Nowhere;
+        }
+    }
+}
+
+/// Says why, and fails the test.
+fn fail(message: &str) {
+    println!("{message}");
+    give_up()
+}
+
+/// Fails the test without another word: everything was said, and a backtrace of ours would help nobody.
+fn give_up() {
+    std::panic::resume_unwind(Box::new("the simulated test failed"))
+}

@@ -1,0 +1,122 @@
+//! Children in parallel: as many as there are jobs, shared with all other test processes of this user.
+
+use super::child::TapeCell;
+use super::judge::{Finished, Frame, judge};
+use sim_core::choices::Address;
+use sim_libc::process::{JobSlot, Launcher, Order, job_slots};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A run to be made.
+pub(super) struct Job {
+    pub order: Order,
+    /// The answers of a tape run.
+    pub answers: Option<Vec<(Address, u64)>>,
+    /// Whether what it prints is wanted.
+    pub printed: bool,
+}
+
+/// Where jobs come from and results go.
+pub(super) trait Work {
+    /// The next job; `None` if there is none now. Asked again after every result.
+    fn next(&mut self) -> Option<Job>;
+    /// A job is done.
+    fn done(&mut self, order: Order, finished: Finished);
+    /// Called now and then.
+    fn tick(&mut self) {}
+}
+
+pub(super) struct Pool {
+    launcher: Launcher,
+    jobs: usize,
+    tape: TapeCell,
+    test: &'static str,
+    memory_bytes: u64,
+    aslr: bool,
+    shared: PathBuf,
+    held: Vec<(JobSlot, Instant)>,
+    /// Which slot's output is wanted.
+    printed: Vec<bool>,
+}
+
+/// A job is handed to other processes after this time, if they wait for one.
+const TURN: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
+
+impl Pool {
+    pub fn new(
+        launcher: Launcher,
+        jobs: usize,
+        tape: TapeCell,
+        test: &'static str,
+        memory_bytes: u64,
+        aslr: bool,
+    ) -> Pool {
+        let user = std::fs::metadata("/proc/self").map_or(0, |m| m.uid());
+        let shared = std::env::temp_dir().join(format!("sim-jobs-{user}"));
+        let slots = launcher.slots();
+        let (held, printed) = (Vec::with_capacity(slots), vec![false; slots]);
+        Pool { launcher, jobs: jobs.min(slots), tape, test, memory_bytes, aslr, shared, held, printed }
+    }
+
+    pub fn aslr(&self) -> bool {
+        self.aslr
+    }
+
+    /// Works until there is no job left and none runs.
+    pub fn work(&mut self, work: &mut dyn Work) -> io::Result<()> {
+        loop {
+            while self.launcher.running() < self.jobs && self.may_run() {
+                let Some(job) = work.next() else { break };
+                self.begin(job)?;
+            }
+            if self.launcher.running() == 0 {
+                self.held.clear();
+                return Ok(());
+            }
+            let frame = Frame { test: self.test, memory_bytes: self.memory_bytes, aslr: self.aslr, printed: true };
+            match self.launcher.wait_any(TICK)? {
+                Some(ended) => {
+                    let frame = Frame { printed: self.printed[ended.slot], ..frame };
+                    let (order, finished) = (ended.order, judge(&ended, &frame));
+                    work.done(order, finished);
+                    self.hand_over();
+                }
+                None => work.tick(),
+            }
+        }
+    }
+
+    fn begin(&mut self, job: Job) -> io::Result<()> {
+        if let Some(answers) = job.answers {
+            self.tape.fill(answers.into_iter());
+        }
+        let Some(slot) = self.launcher.free_slot() else { return Ok(()) };
+        self.printed[slot] = job.printed;
+        self.launcher.fork(slot, job.order)?;
+        Ok(())
+    }
+
+    /// Whether one more child may run. Waits if none of ours runs yet; where locks cannot be had there is no sharing.
+    fn may_run(&mut self) -> bool {
+        if self.held.len() > self.launcher.running() {
+            return true;
+        }
+        let patience = if self.launcher.running() == 0 { Duration::from_secs(3600) } else { Duration::ZERO };
+        match job_slots(&self.shared, self.jobs, patience) {
+            Ok(Some(slot)) => self.held.push((slot, Instant::now())),
+            Ok(None) => return false,
+            Err(_) => {}
+        }
+        true
+    }
+
+    fn hand_over(&mut self) {
+        let spare = self.held.len().saturating_sub(self.launcher.running());
+        if spare > 0 && self.held.first().is_some_and(|(_, since)| since.elapsed() > TURN) {
+            self.held.remove(0);
+        }
+    }
+}

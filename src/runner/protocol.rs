@@ -1,0 +1,84 @@
+//! What the processes of a test tell each other: one JSON object a line, with a `type`.
+//!
+//! | type | says |
+//! |---|---|
+//! | `hello` | first line: protocol version, test, mode, how many seeds, build, whether addresses are random |
+//! | `verdict` | one run: the names of the verdict line, and for a failure message, fingerprint and replay command |
+//! | `progress` | how many runs are done and how many failed; at most ten a second |
+//! | `say` | text for people |
+//! | `tape` | what a minimisation found |
+//! | `end` | last line: the counts, and `status`: `clean`, `failed` or `misuse` |
+//!
+//! The inner process writes to the descriptor it has as standard input; the outer one passes all on to `SIM_RESULTS`, a
+//! file (everything but `say` and `progress`) or a Unix socket (everything).
+
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+/// The version of this protocol. `cargo sim` and the library must agree.
+pub const PROTOCOL: u32 = 1;
+
+/// Says to a process that it is the inner one, and for which test. Of fixed width, so that the stack's shape does not
+/// depend on the name's length.
+pub(super) const INNER: &str = "SIM_INNER";
+const INNER_WIDTH: usize = 480;
+
+/// The value of [`INNER`] for a test.
+pub(super) fn inner_value(test: &str) -> String {
+    format!("{test:<INNER_WIDTH$}")
+}
+
+/// The test that this process is the inner one of.
+pub(super) fn inner_test() -> Option<String> {
+    std::env::var(INNER).ok().map(|v| v.trim_end().to_owned())
+}
+
+/// Writes lines to the outer process, in batches.
+pub(super) struct Lines {
+    /// `None` prints what is for people to stdout and drops the rest: there is no outer process under a debugger.
+    to: Option<File>,
+    batch: Vec<u8>,
+    written: Instant,
+}
+
+const BATCH_BYTES: usize = 64 << 10;
+const BATCH_AGE: Duration = Duration::from_millis(50);
+
+impl Lines {
+    pub fn new(to: Option<File>) -> Lines {
+        Lines { to, batch: Vec::with_capacity(2 * BATCH_BYTES), written: Instant::now() }
+    }
+
+    /// Adds a line; it goes out when the batch is full or old.
+    pub fn send(&mut self, kind: &str, mut object: Value) {
+        if self.to.is_none() {
+            if let ("say", Some(text)) = (kind, object["text"].as_str()) {
+                println!("{text}");
+            }
+            return;
+        }
+        object["type"] = kind.into();
+        if serde_json::to_writer(&mut self.batch, &object).is_ok() {
+            self.batch.push(b'\n');
+        }
+        if self.batch.len() >= BATCH_BYTES || self.written.elapsed() >= BATCH_AGE {
+            self.flush();
+        }
+    }
+
+    /// Text for people, without its last line's end.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.send("say", json!({ "text": text.into() }));
+    }
+
+    pub fn flush(&mut self) {
+        self.written = Instant::now();
+        if let Some(to) = &mut self.to {
+            // A reader that is gone has no use for the rest, and this process is about to be killed with it.
+            let _gone: io::Result<()> = to.write_all(&self.batch);
+        }
+        self.batch.clear();
+    }
+}
