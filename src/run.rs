@@ -2,10 +2,11 @@
 //! and what is left behind is collected. Who answers the questions and who reads the trace is given.
 
 use crate::Sim;
+use crate::plan::PlanState;
 use crate::report::{Deviation, Latency, Report};
 use sim_core::choices::Choices;
 use sim_core::trace::Sink;
-use sim_core::{NodeId, Outcome, Settings, Spawn, Verdict, World};
+use sim_core::{NodeId, Outcome, Settings, Spawn, Verdict};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
@@ -43,7 +44,7 @@ where
     if observe.deviations {
         choices.record();
     }
-    let entered = match World::enter(settings, choices) {
+    let entered = match crate::enter(settings, choices) {
         Ok(entered) => entered,
         Err(nested) => panic!("{nested}"),
     };
@@ -62,8 +63,9 @@ where
         }
         Err(verdict) => verdict,
     };
+    let configured = world.extension::<PlanState>().planned().into_iter().map(str::to_owned).collect();
     let nodes = (0..=world.node_ids().len() as u16).map(|n| world.node_name(NodeId(n))).collect();
-    Ran { verdict, outcome: world.outcome(), nodes, configured: BTreeSet::new() }
+    Ran { verdict, outcome: world.outcome(), nodes, configured }
 }
 
 impl Ran {

@@ -1,0 +1,301 @@
+//! Faults while they last: what begins, what is active, what is mended when one ends.
+//!
+//! What several faults do to one thing adds up, and ends with the last of them: a node that was killed and powered off
+//! starts when both are over, a link's nature follows from the delays and losses that are left.
+
+use super::{Fault, Kind, Plan, Planned};
+use crate::sim::world;
+use sim_core::choices::Ratio;
+use sim_core::node::State;
+use sim_core::time::Timer;
+use sim_core::{Death, Instant, NodeId, Spawn, World};
+use sim_disk::{Disk, DiskFaults};
+use sim_net::{LinkConfig, Net, Odds};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// The plans of a run.
+#[derive(Default)]
+pub(crate) struct PlanState {
+    active: RefCell<Vec<(u64, Fault)>>,
+    begun: Cell<u64>,
+    /// Plans that are not over yet.
+    open: Cell<u32>,
+    waiting: RefCell<Vec<Waker>>,
+    planned: RefCell<BTreeSet<&'static str>>,
+    /// From when to when at least one fault was active.
+    trouble: RefCell<Vec<(Instant, Instant)>>,
+    calm_since: Cell<Instant>,
+}
+
+impl PlanState {
+    /// How many faults are active.
+    pub fn active(&self) -> usize {
+        self.active.borrow().len()
+    }
+
+    /// What was planned, by the names under which strikes are counted.
+    pub fn planned(&self) -> BTreeSet<&'static str> {
+        self.planned.borrow().clone()
+    }
+
+    /// The spans of time in which at least one fault was active.
+    pub fn trouble(&self) -> Vec<(Instant, Instant)> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Until no plan is open.
+    pub async fn healed(&self) {
+        poll_fn(|cx| {
+            if self.open.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            sim_core::waiting_for("the end of the planned faults");
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Fault {
+    /// The name under which its strikes are counted.
+    pub fn counter(&self) -> &'static str {
+        match self.kind {
+            Kind::Partition { .. } | Kind::OneWay { .. } => "net.partition",
+            Kind::Loss { .. } => "net.loss",
+            Kind::DiskError { .. } => "disk.eio",
+            Kind::DiskFull { .. } => "disk.enospc",
+            Kind::DiskSlow { .. } => "disk.slow",
+            _ => self.name(),
+        }
+    }
+}
+
+impl Plan {
+    /// Draws what is to be drawn, and spawns one task outside the machines for each fault and one that mends the rest.
+    pub(crate) fn begin(self, world: &'static World) {
+        let state = world.extension::<PlanState>();
+        let begin = world.now();
+        let mut faults = self.faults;
+        let mut end = Duration::ZERO;
+        if let Some(swarm) = &self.swarm {
+            let nodes: Vec<String> = world.node_ids().into_iter().filter(|n| runs(world, *n)).map(|n| world.node_name(n)).collect();
+            faults.extend(world.with_choices(|choices| swarm.draw(choices, &nodes, begin)));
+            end = swarm.until;
+        }
+        for planned in &faults {
+            for name in planned.fault.nodes() {
+                assert!(world.find_node(name).is_some(), "the plan names the node {name:?}, which does not exist: `{planned}`");
+            }
+            world.event(NodeId::OUTSIDE, "plan", || planned.to_string());
+            state.planned.borrow_mut().insert(planned.fault.counter());
+            end = end.max(planned.at + planned.fault.lasts);
+        }
+        state.open.set(state.open.get() + 1);
+        let outside = world.node_group(NodeId::OUTSIDE);
+        for planned in faults {
+            let _detached = world.spawn_in(outside, None, strike(planned, begin), Spawn::named("planned fault"));
+        }
+        let mend = async move {
+            Timer::new(begin + end).await;
+            mend_all(world);
+            let state = world.extension::<PlanState>();
+            state.open.set(state.open.get() - 1);
+            for waker in state.waiting.take() {
+                waker.wake();
+            }
+        };
+        let _detached = world.spawn_in(outside, None, mend, Spawn::named("end of the plan"));
+    }
+}
+
+fn runs(world: &World, node: NodeId) -> bool {
+    matches!(world.node_state(node), State::Running | State::Paused)
+}
+
+/// One fault from its beginning to its end.
+async fn strike(planned: Planned, begin: Instant) {
+    let world = world();
+    Timer::new(begin + planned.at).await;
+    let Planned { fault, .. } = planned;
+    world.event(NodeId::OUTSIDE, "fault", || fault.to_string());
+    let state = world.extension::<PlanState>();
+    let id = state.begun.get();
+    state.begun.set(id + 1);
+    if state.active() == 0 {
+        state.calm_since.set(world.now());
+    }
+    state.active.borrow_mut().push((id, fault.clone()));
+    apply(world, &state, &fault);
+    Timer::new(world.now() + fault.lasts).await;
+    world.event(NodeId::OUTSIDE, "fault.over", || fault.to_string());
+    state.active.borrow_mut().retain(|(other, _)| *other != id);
+    if state.active() == 0 {
+        state.trouble.borrow_mut().push((state.calm_since.get(), world.now()));
+    }
+    lift(world, &state, &fault);
+}
+
+fn id_of(world: &World, name: &str) -> NodeId {
+    world.find_node(name).expect("checked when the plan began")
+}
+
+fn ids(world: &World, names: &[String]) -> Vec<NodeId> {
+    names.iter().map(|n| id_of(world, n)).collect()
+}
+
+fn apply(world: &'static World, state: &PlanState, fault: &Fault) {
+    let fired = |node: NodeId| world.fired(node, fault.name(), || fault.to_string());
+    match &fault.kind {
+        Kind::Partition { a, b } => block(world, &ids(world, a), &ids(world, b), true),
+        Kind::OneWay { from, to } => block(world, &ids(world, from), &ids(world, to), false),
+        Kind::Delay { from, to, .. } => {
+            let (from, to) = (id_of(world, from), id_of(world, to));
+            fired(from);
+            set_link(world, state, from, to);
+        }
+        Kind::Loss { from, to, .. } => set_link(world, state, id_of(world, from), id_of(world, to)),
+        Kind::Kill { node } | Kind::PowerCycle { node } => {
+            let id = id_of(world, node);
+            if runs(world, id) {
+                fired(id);
+                let how = if matches!(fault.kind, Kind::Kill { .. }) { Death::Kill } else { Death::PowerOff };
+                world.end_node(id, how);
+            }
+        }
+        Kind::Pause { node } => {
+            let id = id_of(world, node);
+            if world.node_state(id) == State::Running {
+                fired(id);
+                world.pause(id);
+            }
+        }
+        Kind::ClockBump { node, by_ns } => {
+            fired(id_of(world, node));
+            world.bump_clock(id_of(world, node), *by_ns);
+        }
+        Kind::ClockDrift { node, ppm } => {
+            fired(id_of(world, node));
+            world.drift_clock(id_of(world, node), *ppm);
+        }
+        Kind::DiskError { node, .. } | Kind::DiskFull { node } | Kind::DiskSlow { node, .. } => {
+            set_disk(world, state, node)
+        }
+    }
+}
+
+/// Mends what `fault` broke, as far as no other fault still breaks it.
+fn lift(world: &'static World, state: &PlanState, fault: &Fault) {
+    let still = |same: &dyn Fn(&Kind) -> bool| state.active.borrow().iter().any(|(_, f)| same(&f.kind));
+    match &fault.kind {
+        Kind::Partition { a, b } => unblock(world, &ids(world, a), &ids(world, b), true),
+        Kind::OneWay { from, to } => unblock(world, &ids(world, from), &ids(world, to), false),
+        Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => {
+            set_link(world, state, id_of(world, from), id_of(world, to))
+        }
+        Kind::Kill { node } | Kind::PowerCycle { node } => {
+            if !still(&|k| matches!(k, Kind::Kill { node: n } | Kind::PowerCycle { node: n } if n == node)) {
+                restart(world, id_of(world, node));
+            }
+        }
+        Kind::Pause { node } => {
+            if !still(&|k| matches!(k, Kind::Pause { node: n } if n == node)) {
+                world.resume(id_of(world, node));
+            }
+        }
+        Kind::ClockBump { node, .. } | Kind::ClockDrift { node, .. } => {
+            let same = |k: &Kind| matches!(k, Kind::ClockBump { node: n, .. } | Kind::ClockDrift { node: n, .. } if n == node);
+            if !still(&same) {
+                world.reset_clock(id_of(world, node));
+            }
+        }
+        Kind::DiskError { node, .. } | Kind::DiskFull { node } | Kind::DiskSlow { node, .. } => {
+            set_disk(world, state, node)
+        }
+    }
+}
+
+/// Starts a dead node again that once had a program.
+fn restart(world: &'static World, node: NodeId) {
+    if matches!(world.node_state(node), State::Dead(_)) && world.incarnation(node) > 0 {
+        world.restart(node);
+    }
+}
+
+/// The end of a plan: every node that has ended, by a fault or by itself, runs again.
+fn mend_all(world: &'static World) {
+    for node in world.node_ids() {
+        restart(world, node);
+    }
+}
+
+fn block(world: &World, from: &[NodeId], to: &[NodeId], both_ways: bool) {
+    world.with_device(|net: &mut Net, cx| {
+        each_link(from, to, both_ways, |from, to| net.block(from, to, cx));
+    });
+}
+
+fn unblock(world: &World, from: &[NodeId], to: &[NodeId], both_ways: bool) {
+    world.with_device(|net: &mut Net, cx| {
+        each_link(from, to, both_ways, |from, to| net.unblock(from, to, cx));
+    });
+}
+
+fn each_link(from: &[NodeId], to: &[NodeId], both_ways: bool, mut f: impl FnMut(NodeId, NodeId)) {
+    for (a, b) in from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b) {
+        f(a, b);
+        if both_ways {
+            f(b, a);
+        }
+    }
+}
+
+/// Gives a link the nature that follows from the faults that are active on it.
+fn set_link(world: &World, state: &PlanState, from: NodeId, to: NodeId) {
+    let (mut late, mut loss) = (Duration::ZERO, Ratio::NEVER);
+    for (_, fault) in state.active.borrow().iter() {
+        match &fault.kind {
+            Kind::Delay { from: f, to: t, by } if (id_of(world, f), id_of(world, t)) == (from, to) => late += *by,
+            Kind::Loss { from: f, to: t, ratio } if (id_of(world, f), id_of(world, t)) == (from, to) => {
+                loss = greater(loss, *ratio)
+            }
+            _ => {}
+        }
+    }
+    world.with_device(|net: &mut Net, cx| {
+        net.reset_link(from, to, cx);
+        if late > Duration::ZERO || loss != Ratio::NEVER {
+            let calm = net.link_config(from, to);
+            let config = LinkConfig { latency: calm.latency + late, loss: Odds::Set(loss), ..calm };
+            net.set_link(from, to, config, cx);
+        }
+    });
+}
+
+/// Gives a disk the faults that are active on it.
+fn set_disk(world: &World, state: &PlanState, name: &str) {
+    let mut faults = DiskFaults::default();
+    for (_, fault) in state.active.borrow().iter() {
+        match &fault.kind {
+            Kind::DiskError { node, ratio } if node == name => {
+                faults.write_error = greater(faults.write_error, *ratio);
+                faults.sync_error = greater(faults.sync_error, *ratio);
+                faults.read_error = greater(faults.read_error, *ratio);
+            }
+            Kind::DiskFull { node } if node == name => faults.full = true,
+            Kind::DiskSlow { node, factor } if node == name => faults.slow_factor = faults.slow_factor.max(*factor),
+            _ => {}
+        }
+    }
+    let id = id_of(world, name);
+    world.with_device(|disk: &mut Disk, cx| disk.set_faults(id, faults, cx));
+}
+
+fn greater(a: Ratio, b: Ratio) -> Ratio {
+    let less = (a.num() as u64 * b.den() as u64) < (b.num() as u64 * a.den() as u64);
+    if less { b } else { a }
+}
