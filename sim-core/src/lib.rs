@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod node;
 mod ready;
 mod schedule;
+pub mod signal;
 mod task;
 pub mod time;
 pub mod trace;

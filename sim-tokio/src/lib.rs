@@ -19,6 +19,8 @@ mod macros;
 #[cfg(feature = "sim")]
 pub mod runtime;
 #[cfg(feature = "sim")]
+pub mod signal;
+#[cfg(feature = "sim")]
 pub mod sync;
 #[cfg(feature = "sim")]
 pub mod task;

@@ -75,11 +75,14 @@ impl Runtime {
     }
 
     /// Ends the runtime and its tasks. There is nothing to wait for: `duration` is never spent.
-    pub fn shutdown_timeout(self, duration: Duration) {
+    ///
+    /// # Panics
+    /// Inside a task, unless `duration` is zero.
+    pub fn shutdown_timeout(mut self, duration: Duration) {
+        self.end();
         if !duration.is_zero() {
             refuse_inside_a_task();
         }
-        self.shutdown_background()
     }
 
     /// Ends the runtime and its tasks. May be called inside a task, unlike dropping it.
@@ -108,8 +111,8 @@ impl Drop for Runtime {
         if self.ended || (std::thread::panicking() && self.handle.find_world().is_none()) {
             return;
         }
-        refuse_inside_a_task();
         self.end();
+        refuse_inside_a_task();
     }
 }
 
