@@ -15,6 +15,8 @@ mod dir;
 mod file;
 mod metadata;
 mod open_options;
+#[cfg(test)]
+mod tests;
 
 pub use dir::{DirEntry, ReadDir, read_dir};
 pub use file::File;
