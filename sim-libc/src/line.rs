@@ -1,7 +1,5 @@
 //! A line of text on the stack: formatting where nothing may allocate, lock or panic (signal handlers, `extern "C"`).
 
-use std::fmt;
-
 /// At most `N` bytes; what does not fit is cut off.
 pub(crate) struct Line<const N: usize> {
     bytes: [u8; N],
@@ -50,15 +48,12 @@ impl<const N: usize> Line<N> {
         self
     }
 
+    pub(crate) fn has_room(&self, more: usize) -> bool {
+        N - self.len >= more
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
-    }
-}
-
-impl<const N: usize> fmt::Write for Line<N> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.push(text);
-        Ok(())
     }
 }
 

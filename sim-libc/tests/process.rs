@@ -5,13 +5,29 @@
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod linux {
-    use sim_core::{NodeId, Settings, Spawn, World};
+    use sim_core::{NodeId, Settings, Spawn, Verdict, World};
+    use sim_libc::interpose;
     use sim_libc::process::{self, Exit, Launcher, Limits, NoteKind, Order, Output};
     use std::hint::black_box;
     use std::time::{Duration, Instant};
 
-    const MODES: [fn(&Order) -> i32; 10] =
-        [empty, aborts, segfaults, exits, spins, hoards, recurses, prints, panics, spins_outside];
+    const MODES: [fn(&Order) -> i32; 15] = [
+        empty,
+        aborts,
+        segfaults,
+        exits,
+        spins,
+        hoards,
+        recurses,
+        prints,
+        panics,
+        spins_outside,
+        talks,
+        waits,
+        escapes,
+        passes,
+        starts_a_thread_behind_us,
+    ];
 
     fn body(order: &Order) -> i32 {
         MODES[order.mode as usize](order)
@@ -19,9 +35,13 @@ mod linux {
 
     /// How one child of `mode` ended, checked by `check`.
     fn child(mode: fn(&Order) -> i32, limits: Limits, check: impl FnOnce(process::Ended<'_>)) {
+        child_of(mode, 11, limits, check);
+    }
+
+    fn child_of(mode: fn(&Order) -> i32, argument: u64, limits: Limits, check: impl FnOnce(process::Ended<'_>)) {
         let mode = MODES.iter().position(|m| std::ptr::fn_addr_eq(*m, mode)).expect("listed") as u32;
         let mut launcher = Launcher::start(2, limits, Box::new(body)).expect("a launcher");
-        let order = Order { seed: 7, mode, index: 3, argument: 11 };
+        let order = Order { seed: 7, mode, index: 3, argument };
         launcher.fork(1, order).expect("a child");
         let ended = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends within 20 s");
         assert_eq!((ended.slot, ended.order, ended.killed), (1, order, false));
@@ -81,19 +101,19 @@ mod linux {
         child(exits, Limits::default(), |e| assert_eq!((e.exit, e.note), (Exit::Status(3), None)));
     }
 
-    fn in_world(program: impl Future<Output = ()> + 'static) {
+    fn in_world(program: impl Future<Output = ()> + 'static) -> Result<(), Verdict> {
         let entered =
             World::enter(Settings { livelock_polls: u64::MAX, ..Settings::default() }, sim_core::Choices::seeded(1))
                 .expect("no other");
         let world = entered.world();
         let node = world.node("kv0");
-        let _ = world.block_on(node, program, Spawn::named("spinner"));
         assert_ne!(node, NodeId::OUTSIDE);
+        world.block_on(node, program, Spawn::named("spinner"))
     }
 
     fn spins(_: &Order) -> i32 {
         process::watchdog(Duration::from_millis(100)).expect("timers");
-        in_world(async {
+        let _ = in_world(async {
             // Many short polls that take long together are no reason to bark.
             let began = Instant::now();
             while began.elapsed() < Duration::from_millis(300) {
@@ -155,7 +175,7 @@ mod linux {
     }
 
     fn a_memory_hog_dies_of_its_own_limit() {
-        child(hoards, Limits { memory_bytes: 256 << 20 }, |e| {
+        child(hoards, Limits { memory_bytes: 256 << 20, ..Limits::default() }, |e| {
             assert_eq!(e.exit, Exit::Signal(libc::SIGABRT));
             assert!(e.out_of_memory(), "{}", text(e.output));
             assert!((100 << 20..300 << 20).contains(&e.peak_bytes), "{}", e.peak_bytes);
@@ -241,6 +261,185 @@ mod linux {
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
     }
 
+    fn talks(order: &Order) -> i32 {
+        println!("before");
+        let order = *order;
+        let _ = in_world(async move {
+            let _on = interpose::enable();
+            println!("one\ntwo");
+            std::thread::sleep(Duration::from_millis(1_500));
+            print!("and ");
+            println!("three");
+            eprintln!("{}{}", order.index, order.argument);
+        });
+        println!("after");
+        0
+    }
+
+    fn lines_of_a_run_carry_time_and_node() {
+        child(talks, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Status(0));
+            assert_eq!(
+                text(e.output),
+                "before\n[   0.000000000 kv0] one\n[   0.000000000 kv0] two\n[   1.500000000 kv0] and three\n\
+                 [   1.500000000 kv0] 311\nafter\n"
+            );
+            assert!(e.wall < Duration::from_secs(1), "it slept for real: {:?}", e.wall);
+        });
+    }
+
+    fn waits(_: &Order) -> i32 {
+        let _ = in_world(async {
+            let _on = interpose::enable();
+            let lock = std::sync::Mutex::new(1);
+            let one = lock.lock();
+            let two = lock.lock();
+            drop((one, two));
+        });
+        0
+    }
+
+    fn a_thread_that_waits_for_nobody_is_stuck_at_once() {
+        child(waits, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Status(124));
+            let note = e.note.expect("a note");
+            assert_eq!(note.kind, NoteKind::Stuck);
+            assert!(note.task.starts_with("spinner ("), "{note:?}");
+            assert!(e.wall < Duration::from_secs(1), "{:?}", e.wall);
+        });
+    }
+
+    /// System call `number` with one argument, by an instruction of this program.
+    fn own_system_call(number: i64, a: i64, b: i64) -> i64 {
+        let result: i64;
+        // SAFETY: the callers pass numbers, or a buffer and its length.
+        unsafe {
+            std::arch::asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") 0,
+                in("r10") 0, lateout("rcx") _, lateout("r11") _, options(nostack));
+        }
+        result
+    }
+
+    /// A function of libc that no definition of ours stands before.
+    fn behind_us(name: &std::ffi::CStr) -> *mut libc::c_void {
+        // SAFETY: C strings; the handle is libc's and stays open.
+        unsafe {
+            let libc = libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_LAZY);
+            libc::dlsym(libc, name.as_ptr())
+        }
+    }
+
+    extern "C" fn thread(_: *mut libc::c_void) -> *mut libc::c_void {
+        std::ptr::null_mut()
+    }
+
+    /// A way past libc's symbols: what it is called in the verdict, and how it is gone.
+    type Way = (&'static str, fn() -> i64);
+
+    const WAYS: [Way; 6] = [
+        ("system call getrandom (number 318), not by libc's name", || {
+            let mut buffer = [0u8; 16];
+            own_system_call(libc::SYS_getrandom, buffer.as_mut_ptr() as i64, 16)
+        }),
+        ("system call socket(AF_INET), not by libc's name", || own_system_call(libc::SYS_socket, 2, 1)),
+        ("system call number 102, not by libc's name", || own_system_call(libc::SYS_getuid, 0, 0)),
+        // SAFETY: reading a counter.
+        ("rdtsc", || unsafe { std::arch::x86_64::_rdtsc() } as i64),
+        ("rdtscp", || {
+            let mut processor = 0;
+            // SAFETY: reading a counter; the processor's number goes to a local.
+            unsafe { std::arch::x86_64::__rdtscp(&mut processor) as i64 }
+        }),
+        ("open(\"/tmp/sim-libc-real\", O_RDWR|O_CREAT|O_TRUNC)", || {
+            type Open = extern "C" fn(*const libc::c_char, *const libc::c_char) -> *mut libc::c_void;
+            // SAFETY: the C signature of fopen.
+            let open = unsafe { std::mem::transmute::<*mut libc::c_void, Open>(behind_us(c"fopen")) };
+            open(c"/tmp/sim-libc-real".as_ptr(), c"w+".as_ptr()) as i64
+        }),
+    ];
+
+    fn escapes(order: &Order) -> i32 {
+        let way = WAYS[order.argument as usize].1;
+        let verdict = in_world(async move {
+            let _on = interpose::enable();
+            black_box(way());
+            interpose::pass_through(|| println!("goes on"));
+        });
+        process::report(format!("{verdict:?}").as_bytes());
+        0
+    }
+
+    fn what_goes_past_libc_is_an_escape() {
+        for (way, (call, _)) in WAYS.iter().enumerate() {
+            child_of(escapes, way as u64, Limits::default(), |e| {
+                assert_eq!(e.exit, Exit::Status(0), "{call}: {:?}", e.note);
+                let report = String::from_utf8_lossy(e.report).into_owned();
+                let expected = format!("Err(Escaped {{ call: {call:?}, place: \"spinner (spawned at sim-libc/tests");
+                assert!(report.starts_with(&expected), "{report}");
+                if let Some(note) = e.note {
+                    assert_eq!((note.kind, note.what), (NoteKind::Escaped, *call));
+                }
+            });
+        }
+        assert!(!std::path::Path::new("/tmp/sim-libc-real").exists());
+    }
+
+    fn starts_a_thread_behind_us(_: &Order) -> i32 {
+        type Create = extern "C" fn(
+            *mut libc::pthread_t,
+            *const libc::pthread_attr_t,
+            extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+            *mut libc::c_void,
+        ) -> i32;
+        let mut id = 0;
+        // SAFETY: the C signature of pthread_create; the thread's function uses nothing.
+        let create = unsafe { std::mem::transmute::<*mut libc::c_void, Create>(behind_us(c"pthread_create")) };
+        create(&mut id, std::ptr::null(), thread, std::ptr::null_mut())
+    }
+
+    fn a_thread_that_libc_starts_is_an_escape() {
+        child(starts_a_thread_behind_us, Limits::default(), |e| {
+            assert_eq!(e.exit, Exit::Signal(libc::SIGSYS));
+            assert_eq!(e.note.map(|n| n.kind), Some(NoteKind::Escaped));
+        });
+    }
+
+    fn passes(_: &Order) -> i32 {
+        let mut buffer = [0u8; 16];
+        assert_eq!(own_system_call(libc::SYS_getrandom, buffer.as_mut_ptr() as i64, 16), 16);
+        assert_ne!(buffer, [0; 16]);
+        // SAFETY: reading a counter.
+        let stamp = || unsafe { std::arch::x86_64::_rdtsc() };
+        assert!(stamp() < stamp());
+        let dir = std::env::temp_dir();
+        let path = dir.join(format!("sim-libc-{}", std::process::id()));
+        std::fs::write(&path, "x").expect("a real file");
+        std::fs::remove_file(&path).expect("ours");
+        drop(std::net::UdpSocket::bind("127.0.0.1:0").expect("a real socket"));
+        0
+    }
+
+    fn outside_a_run_nothing_is_an_escape() {
+        child(passes, Limits::default(), |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", text(e.output))
+        });
+    }
+
+    fn a_child_misses_no_guarantee() {
+        fn lists(_: &Order) -> i32 {
+            process::report(sim_libc::guarantees().join("\n").as_bytes());
+            0
+        }
+        assert!(sim_libc::guarantees().iter().any(|g| g.contains("no process of its own")));
+        let mut launcher = Launcher::start(1, Limits::default(), Box::new(lists)).expect("a launcher");
+        launcher.fork(0, Order::default()).expect("a child");
+        let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+        let gone = String::from_utf8_lossy(e.report).into_owned();
+        // This binary was not started a second time, so its addresses are as random as those of any.
+        assert!(gone.is_empty() != gone.starts_with("addresses are randomised"), "{gone}");
+        assert_eq!(gone.lines().count(), !process::aslr_off() as usize, "{gone}");
+    }
+
     fn children_run_side_by_side() {
         fn sleeps(order: &Order) -> i32 {
             std::thread::sleep(Duration::from_millis(200 - 50 * order.index));
@@ -267,7 +466,9 @@ mod linux {
             // Its own parent is gone without a word to it.
             std::process::abort()
         }
-        let mut launcher = Launcher::start(1, Limits::default(), Box::new(forks_and_dies)).expect("a launcher");
+        // With the trap the child could start no launcher of its own.
+        let limits = Limits { trap: false, ..Limits::default() };
+        let mut launcher = Launcher::start(1, limits, Box::new(forks_and_dies)).expect("a launcher");
         launcher.fork(0, Order::default()).expect("a child");
         let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
         let pid = i32::from_ne_bytes(e.report.try_into().expect("a process id"));
@@ -355,6 +556,13 @@ mod linux {
             ("the_parent_can_kill_what_no_watchdog_watches", the_parent_can_kill_what_no_watchdog_watches),
             ("a_memory_hog_dies_of_its_own_limit", a_memory_hog_dies_of_its_own_limit),
             ("a_stack_overflow_is_called_one", a_stack_overflow_is_called_one),
+            ("of_much_output_head_and_tail_are_kept", of_much_output_head_and_tail_are_kept),
+            ("lines_of_a_run_carry_time_and_node", lines_of_a_run_carry_time_and_node),
+            ("a_thread_that_waits_for_nobody_is_stuck_at_once", a_thread_that_waits_for_nobody_is_stuck_at_once),
+            ("what_goes_past_libc_is_an_escape", what_goes_past_libc_is_an_escape),
+            ("a_thread_that_libc_starts_is_an_escape", a_thread_that_libc_starts_is_an_escape),
+            ("outside_a_run_nothing_is_an_escape", outside_a_run_nothing_is_an_escape),
+            ("a_child_misses_no_guarantee", a_child_misses_no_guarantee),
             ("children_run_side_by_side", children_run_side_by_side),
             ("children_die_with_their_parent", children_die_with_their_parent),
             ("a_second_start_fixes_addresses", a_second_start_fixes_addresses),

@@ -103,6 +103,11 @@ pub fn report(bytes: &[u8]) -> bool {
     true
 }
 
+/// Whether this process is a child of a [`Launcher`](super::Launcher).
+pub fn is_child() -> bool {
+    captured()
+}
+
 /// Whether this process's output is captured by a parent.
 pub(crate) fn captured() -> bool {
     !MINE.load(Relaxed).is_null()

@@ -4,9 +4,9 @@
 //! greatest number of jobs exists before the first fork; afterwards an order, a fork and an ending allocate nothing, so a
 //! child's heap does not depend on which seeds ran before it or beside it.
 
-use super::channel::{self, Note, OUTPUT_BYTES, Output, PAGE_BYTES, Page};
+use super::channel::{self, Note, NoteKind, OUTPUT_BYTES, Output, PAGE_BYTES, Page};
 use super::signals;
-use crate::raw;
+use crate::{raw, trap};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 const LAUNCHER_STACK_BYTES: usize = 8 << 20;
 /// The exit status of a child whose body panicked.
 const PANIC_STATUS: i32 = 101;
+
+/// What a child cannot say itself: libc starts threads and processes with all signals blocked, so trapping that ends it.
+const UNSPEAKABLE: Note<'static> =
+    Note { kind: NoteKind::Escaped, what: "a thread or process started by libc itself", task: "" };
 
 /// What a child is to do; the meaning of the numbers is the body's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,11 +40,14 @@ pub struct Limits {
     /// Private memory, heap and stacks, bytes (setrlimit(2), RLIMIT_DATA), counted with what the parent has. 2 GiB unless
     /// given.
     pub memory_bytes: u64,
+    /// Whether system calls that no symbol of libc catches, and the time stamp counter, are trapped; see [`crate::trap`].
+    /// True unless given.
+    pub trap: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes: 2 << 30 }
+        Limits { memory_bytes: 2 << 30, trap: true }
     }
 }
 
@@ -89,6 +96,8 @@ impl Ended<'_> {
 
 /// What parent and launcher thread tell each other.
 enum Mail {
+    Starting,
+    Ready,
     Nothing,
     Fork(usize, Order),
     Forked(io::Result<i32>),
@@ -103,6 +112,15 @@ struct Post {
 impl Post {
     fn lock(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, mail: Mail) {
+        *self.lock() = mail;
+        self.changed.notify_all();
+    }
+
+    fn wait<'a>(&'a self, mail: MutexGuard<'a, Mail>) -> MutexGuard<'a, Mail> {
+        self.changed.wait(mail).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,12 +200,18 @@ impl Launcher {
         // SAFETY: the path is a C string.
         let stdin_fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
         let places: Arc<[Place]> = places.into();
-        let post = Arc::new(Post { mail: Mutex::new(Mail::Nothing), changed: Condvar::new() });
+        let post = Arc::new(Post { mail: Mutex::new(Mail::Starting), changed: Condvar::new() });
         let forker = Forker { post: post.clone(), places: places.clone(), stdin_fd, limits, body };
         let thread = std::thread::Builder::new()
             .name("sim-launcher".into())
             .stack_size(LAUNCHER_STACK_BYTES)
             .spawn(move || forker.work())?;
+        // The filter is in place before anybody asks for a child, or for the guarantees.
+        let mut mail = post.lock();
+        while !matches!(*mail, Mail::Ready) {
+            mail = post.wait(mail);
+        }
+        drop(mail);
         let polled = Vec::with_capacity(max_jobs);
         Ok(Launcher { post, thread: Some(thread), places, slots, polled, pages, stdin_fd })
     }
@@ -239,7 +263,7 @@ impl Launcher {
         *mail = Mail::Fork(slot, order);
         self.post.changed.notify_all();
         let pid = loop {
-            mail = self.post.changed.wait(mail).unwrap_or_else(PoisonError::into_inner);
+            mail = self.post.wait(mail);
             if let Mail::Forked(_) = &*mail {
                 let Mail::Forked(result) = std::mem::replace(&mut *mail, Mail::Nothing) else { continue };
                 break result?;
@@ -338,7 +362,7 @@ impl Launcher {
             wall,
             peak_bytes: usage.ru_maxrss as u64 * 1024,
             report,
-            note: page.note(),
+            note: page.note().or((exit == Exit::Signal(libc::SIGSYS)).then_some(UNSPEAKABLE)),
             output: page.output(file),
         })
     }
@@ -356,8 +380,7 @@ impl Drop for Launcher {
                 libc::close(s.pidfd);
             }
         }
-        *self.post.lock() = Mail::Quit;
-        self.post.changed.notify_all();
+        self.post.put(Mail::Quit);
         if let Some(thread) = self.thread.take() {
             // The thread cannot panic but by a bug of ours, and then there is nothing left to end.
             let _ = thread.join();
@@ -378,6 +401,11 @@ impl Drop for Launcher {
 impl Forker {
     fn work(self) {
         signals::prepare_thread();
+        if self.limits.trap {
+            // Where it is forbidden the runs go on without, and `guarantees` says so.
+            let _ = trap::install();
+        }
+        self.post.put(Mail::Ready);
         let parent = std::process::id() as i32;
         let mut mail = self.post.lock();
         loop {
@@ -398,7 +426,7 @@ impl Forker {
                 Mail::Quit => return,
                 other => *mail = other,
             }
-            mail = self.post.changed.wait(mail).unwrap_or_else(PoisonError::into_inner);
+            mail = self.post.wait(mail);
         }
     }
 

@@ -13,8 +13,11 @@ mod launcher;
 mod signals;
 mod start;
 
-pub use channel::{Note, NoteKind, Output, report};
+pub use channel::{Note, NoteKind, Output, is_child, report};
 pub use jobs::{JobSlot, job_slots};
 pub use launcher::{Ended, Exit, Launcher, Limits, Order};
 pub use signals::{catch_fatal_signals, watchdog};
 pub use start::{aslr_off, begin, exec_in_place, hermetic_command, threads};
+
+pub(crate) use channel::{captured, note, task_line, write_captured};
+pub(crate) use signals::{STUCK_STATUS, handle};

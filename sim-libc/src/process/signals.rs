@@ -4,7 +4,7 @@
 
 use super::channel::{NoteKind, note};
 use crate::line::Line;
-use crate::raw;
+use crate::{raw, trap};
 use sim_core::World;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const FATAL: [(i32, &str); 5] = [
     (libc::SIGABRT, "SIGABRT"),
 ];
 /// The exit status of a child that its watchdog ended.
-pub(super) const STUCK_STATUS: i32 = 124;
+pub(crate) const STUCK_STATUS: i32 = 124;
 
 static ALT_STACK: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 /// Where the present thread's stack ends, and the lowest address a stack overflow touches.
@@ -87,7 +87,11 @@ pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32, *mut libc::siginfo
     }
 }
 
-extern "C" fn fatal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+extern "C" fn fatal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the context is the kernel's.
+    if signal == libc::SIGSEGV && unsafe { trap::time_stamp(context) } {
+        return;
+    }
     let mut what = Line::<200>::new();
     what.push(FATAL.iter().find(|(n, _)| *n == signal).map_or("signal", |(_, name)| name));
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; a code above 0 for these signals means that the kernel

@@ -1,0 +1,286 @@
+//! The same functions on other systems, so that the crates above are the same everywhere. What needs a process of its own
+//! is refused with `Unsupported`; interposition answers nothing, which [`guarantees`](crate::guarantees) says.
+
+/// Libc's symbols are the system's own here.
+pub mod interpose {
+    use std::marker::PhantomData;
+
+    /// Stands for a run being on; changes nothing on this system.
+    #[derive(Debug)]
+    #[must_use = "interposition ends when this is dropped"]
+    pub struct Interposed {
+        stays_on_thread: PhantomData<*const ()>,
+    }
+
+    /// Changes nothing on this system: clocks, entropy and threads of the program are real.
+    pub fn enable() -> Interposed {
+        Interposed { stays_on_thread: PhantomData }
+    }
+
+    /// Calls `f`.
+    pub fn pass_through<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+/// Nothing is trapped here.
+pub mod trap {
+    use std::io;
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always `Unsupported`.
+    pub fn install() -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Never.
+    pub fn is_installed() -> bool {
+        false
+    }
+}
+
+/// No process of its own for each run: what forks or starts again is refused.
+pub mod process {
+    use std::io;
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Duration;
+
+    /// What a child is to do; the meaning of the numbers is the body's.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Order {
+        /// The seed of the run.
+        pub seed: u64,
+        /// How to run it.
+        pub mode: u32,
+        /// Which of a list it is.
+        pub index: u64,
+        /// Whatever else the body needs.
+        pub argument: u64,
+    }
+
+    /// What a child may use.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Limits {
+        /// Private memory, bytes.
+        pub memory_bytes: u64,
+        /// Whether system calls that no symbol of libc catches are trapped.
+        pub trap: bool,
+    }
+
+    impl Default for Limits {
+        fn default() -> Self {
+            Limits { memory_bytes: 2 << 30, trap: true }
+        }
+    }
+
+    /// How a child ended, as the kernel saw it.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Exit {
+        /// It returned this from its body, or called `exit` with it.
+        Status(i32),
+        /// This signal ended it.
+        Signal(i32),
+    }
+
+    /// Why a child ended, as it saw it itself.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum NoteKind {
+        /// One poll did not end.
+        Stuck,
+        /// A signal ended it.
+        Crashed,
+        /// It reached past the simulator.
+        Escaped,
+    }
+
+    /// The last words of a child.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Note<'a> {
+        /// What it is about.
+        pub kind: NoteKind,
+        /// The call, the signal, or nothing.
+        pub what: &'a str,
+        /// The task that was being polled.
+        pub task: &'a str,
+    }
+
+    /// What a child printed.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Output<'a> {
+        /// The beginning.
+        pub head: &'a [u8],
+        /// Bytes between head and tail that were not kept.
+        pub lost: u64,
+        /// The end, in two parts.
+        pub tail: [&'a [u8]; 2],
+    }
+
+    impl Output<'_> {
+        /// Everything that was kept.
+        pub fn to_bytes(&self) -> Vec<u8> {
+            [self.head, self.tail[0], self.tail[1]].concat()
+        }
+
+        /// Whether nothing was printed.
+        pub fn is_empty(&self) -> bool {
+            self.head.is_empty()
+        }
+    }
+
+    /// A child that ended.
+    #[derive(Debug)]
+    pub struct Ended<'a> {
+        /// The slot it ran in.
+        pub slot: usize,
+        /// What it had to do.
+        pub order: Order,
+        /// How it ended.
+        pub exit: Exit,
+        /// Whether [`Launcher::kill`] ended it.
+        pub killed: bool,
+        /// Real time from order to end.
+        pub wall: Duration,
+        /// The most memory it had, bytes.
+        pub peak_bytes: u64,
+        /// What it handed over.
+        pub report: &'a [u8],
+        /// Its last words.
+        pub note: Option<Note<'a>>,
+        /// What it printed.
+        pub output: Output<'a>,
+    }
+
+    impl Ended<'_> {
+        /// Whether it ended for want of memory.
+        pub fn out_of_memory(&self) -> bool {
+            false
+        }
+    }
+
+    enum Never {}
+
+    /// A thread that forks: there is none here.
+    pub struct Launcher {
+        never: Never,
+    }
+
+    impl Launcher {
+        /// Refuses.
+        ///
+        /// # Errors
+        /// Always `Unsupported`.
+        pub fn start(
+            _max_jobs: usize,
+            _limits: Limits,
+            _body: Box<dyn Fn(&Order) -> i32 + Send>,
+        ) -> io::Result<Launcher> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// The number of slots.
+        pub fn slots(&self) -> usize {
+            match self.never {}
+        }
+
+        /// A slot in which no child runs.
+        pub fn free_slot(&self) -> Option<usize> {
+            match self.never {}
+        }
+
+        /// How many children live.
+        pub fn running(&self) -> usize {
+            match self.never {}
+        }
+
+        /// What the child in `slot` is doing, and for how long.
+        pub fn running_in(&self, _slot: usize) -> Option<(Order, Duration)> {
+            match self.never {}
+        }
+
+        /// Forks a child.
+        ///
+        /// # Errors
+        /// There is no launcher to call this on.
+        pub fn fork(&mut self, _slot: usize, _order: Order) -> io::Result<i32> {
+            match self.never {}
+        }
+
+        /// Ends a child.
+        pub fn kill(&mut self, _slot: usize) {
+            match self.never {}
+        }
+
+        /// Waits until a child has ended.
+        ///
+        /// # Errors
+        /// There is no launcher to call this on.
+        pub fn wait_any(&mut self, _timeout: Duration) -> io::Result<Option<Ended<'_>>> {
+            match self.never {}
+        }
+    }
+
+    /// The right to run one job.
+    #[derive(Debug)]
+    pub struct JobSlot {}
+
+    /// Gives the right at once: nothing is shared between processes here.
+    ///
+    /// # Errors
+    /// None on this system.
+    pub fn job_slots(_dir: &Path, _n: usize, _timeout: Duration) -> io::Result<Option<JobSlot>> {
+        Ok(Some(JobSlot {}))
+    }
+
+    /// Refuses: there is no parent to hand anything to.
+    pub fn report(_bytes: &[u8]) -> bool {
+        false
+    }
+
+    /// Never.
+    pub fn is_child() -> bool {
+        false
+    }
+
+    /// Unknown here, so taken as no.
+    pub fn aslr_off() -> bool {
+        false
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always `Unsupported`.
+    pub fn hermetic_command(_exe: &Path) -> io::Result<Command> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Refuses.
+    pub fn exec_in_place(_command: Command) -> io::Error {
+        io::ErrorKind::Unsupported.into()
+    }
+
+    /// Has nothing to set right: no process is started a second time here.
+    pub fn begin() {}
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always `Unsupported`.
+    pub fn threads() -> io::Result<Vec<String>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always `Unsupported`.
+    pub fn watchdog(_limit: Duration) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Changes nothing here: a fatal signal ends the process without last words.
+    pub fn catch_fatal_signals() {}
+}

@@ -1,0 +1,156 @@
+//! What a program asks its machine: processors, process id, host name.
+//!
+//! A simulated machine has one processor. That is what it has, since one thread runs at a time; and it is the one count
+//! that no quota of the real machine's control group can lower (std divides by it).
+
+use super::real::real;
+use super::{errno, world};
+use crate::raw;
+use sim_core::{NodeId, World};
+
+const PROCESSORS: i64 = 1;
+/// The process on node `n` has the id `FIRST_PID + n`.
+const FIRST_PID: i64 = 1000;
+
+/// The id of the acting node's process.
+pub(super) fn pid(world: &World) -> i64 {
+    FIRST_PID + world.acting_node().0 as i64
+}
+
+/// The set with processor 0 alone, in the kernel's convention: the number of bytes written.
+///
+/// # Safety
+/// `mask` is valid for `len` bytes, or null.
+pub(super) unsafe fn affinity(mask: *mut u8, len: usize) -> i64 {
+    if mask.is_null() {
+        return -libc::EFAULT as i64;
+    }
+    if len < 8 || !len.is_multiple_of(8) {
+        return -libc::EINVAL as i64;
+    }
+    // SAFETY: the caller's promise; len is at least 8.
+    unsafe {
+        std::ptr::write_bytes(mask, 0, len);
+        mask.write(1);
+    }
+    8
+}
+
+/// # Safety
+/// As sched_getaffinity(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sched_getaffinity(pid: i32, len: usize, mask: *mut u8) -> i32 {
+    // SAFETY: the caller's promise. The kernel writes and returns fewer bytes than it was given; libc clears the rest.
+    let result = unsafe {
+        match world() {
+            Some(_) => affinity(mask, len),
+            None => {
+                let wrote = raw::call(libc::SYS_sched_getaffinity, [pid as i64, len as i64, mask as i64, 0, 0, 0]);
+                if wrote >= 0 && (wrote as usize) < len {
+                    std::ptr::write_bytes(mask.add(wrote as usize), 0, len - wrote as usize);
+                }
+                wrote
+            }
+        }
+    };
+    errno(result.min(0)) as i32
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sysconf(name: i32) -> i64 {
+    if world().is_some() && (name == libc::_SC_NPROCESSORS_ONLN || name == libc::_SC_NPROCESSORS_CONF) {
+        return PROCESSORS;
+    }
+    real!(sysconf(name): fn(i32) -> i64, else -1)
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn get_nprocs() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { sysconf(libc::_SC_NPROCESSORS_ONLN) as i32 }
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn get_nprocs_conf() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { sysconf(libc::_SC_NPROCESSORS_CONF) as i32 }
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn getpid() -> i32 {
+    // SAFETY: the call takes nothing.
+    world().map_or_else(|| unsafe { raw::call(libc::SYS_getpid, [0; 6]) }, pid) as i32
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn getppid() -> i32 {
+    // SAFETY: the call takes nothing.
+    world().map_or_else(|| unsafe { raw::call(libc::SYS_getppid, [0; 6]) }, |_| 1) as i32
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn gettid() -> i32 {
+    // SAFETY: the call takes nothing. A process has one thread, whose id is the process's.
+    world().map_or_else(|| unsafe { raw::call(libc::SYS_gettid, [0; 6]) }, pid) as i32
+}
+
+/// Writes the acting node's name, cut to `len` bytes with its end.
+///
+/// # Safety
+/// `out` is valid for `len` bytes, at least one.
+unsafe fn write_name(world: &World, out: *mut u8, len: usize) {
+    let node = world.acting_node();
+    let write = |name: &str| {
+        let kept = name.len().min(len - 1);
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::ptr::copy_nonoverlapping(name.as_ptr(), out, kept);
+            out.add(kept).write(0);
+        }
+    };
+    if node == NodeId::OUTSIDE || world.try_node_name(node, write).is_none() {
+        write("localhost");
+    }
+}
+
+/// # Safety
+/// As gethostname(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn gethostname(out: *mut u8, len: usize) -> i32 {
+    if out.is_null() || len == 0 {
+        return errno(-libc::EINVAL as i64) as i32;
+    }
+    if let Some(world) = world() {
+        // SAFETY: the caller's promise; len was checked.
+        unsafe { write_name(world, out, len) };
+        return 0;
+    }
+    real!(gethostname(out, len): fn(*mut u8, usize) -> i32, else -1)
+}
+
+/// # Safety
+/// As uname(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn uname(out: *mut libc::utsname) -> i32 {
+    // SAFETY: the caller's promise; the kernel has checked the pointer where it returned 0.
+    unsafe {
+        let result = raw::call(libc::SYS_uname, [out as i64, 0, 0, 0, 0, 0]);
+        if let (Some(world), 0) = (world(), result) {
+            let name = &raw mut (*out).nodename;
+            write_name(world, name.cast(), 65);
+        }
+        errno(result) as i32
+    }
+}

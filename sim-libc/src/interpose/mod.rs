@@ -1,0 +1,113 @@
+//! Symbols of libc that answer from the World: clock, sleep, entropy, processors, process id, host name, output; and those
+//! by which a program would leave it, which end the run as escaped.
+//!
+//! A definition in the program comes before libc's, so std, C code linked in and every crate that calls libc by name ends
+//! here. Each function first reads one thread-local: outside a run it goes on to the system, by the same system call where
+//! that is all libc does, else by libc's own function.
+//!
+//! Inside a run they read cells and borrow nothing that a caller may hold. They never panic.
+//!
+//! What is deliberately absent: sockets, files and threads are not simulated here, only noticed. Calls that libc makes
+//! to itself (`fopen` calling `open`, `printf` calling `write`) never pass by a symbol; [`crate::trap`] sees them.
+
+mod entropy;
+pub(crate) mod escapes;
+mod machine;
+mod output;
+mod real;
+mod syscall;
+mod time;
+
+use crate::{process, trap};
+use sim_core::{Verdict, World};
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+thread_local! {
+    /// Const and without destructor: reading it is one load, also in a thread that is ending or in a signal handler.
+    static ON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, libc's symbols answer from the World that this thread runs. Without one they pass through.
+#[derive(Debug)]
+#[must_use = "interposition ends when this is dropped"]
+pub struct Interposed {
+    before: bool,
+    stays_on_thread: PhantomData<*const ()>,
+}
+
+/// Lets libc's symbols answer from this thread's World.
+pub fn enable() -> Interposed {
+    // A symbol in an object file of an archive is linked only if somebody names it: here all are named.
+    std::hint::black_box(&SYMBOLS);
+    let before = ON.replace(true);
+    if !before {
+        trap::enter();
+    }
+    Interposed { before, stays_on_thread: PhantomData }
+}
+
+impl Drop for Interposed {
+    fn drop(&mut self) {
+        ON.set(self.before);
+        if !self.before {
+            trap::leave();
+        }
+    }
+}
+
+/// Runs `f` as if outside the run: for the simulator's own files and clocks.
+pub fn pass_through<R>(f: impl FnOnce() -> R) -> R {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ON.set(self.0);
+        }
+    }
+    let _back = Back(ON.replace(false));
+    f()
+}
+
+/// The World to answer from, inside a run.
+#[inline]
+pub(crate) fn world() -> Option<&'static World> {
+    if ON.get() { World::current() } else { None }
+}
+
+/// Ends the run: the program made `call`.
+pub(crate) fn escape(world: &World, call: String) {
+    let place = String::from_utf8_lossy(process::task_line().bytes()).into_owned();
+    world.stop_with(Verdict::Escaped { call, place });
+}
+
+/// The kernel's convention to libc's: a result, or -1 with errno.
+fn errno(result: i64) -> i64 {
+    if !(-4095..0).contains(&result) {
+        return result;
+    }
+    // SAFETY: the address of this thread's errno is always valid.
+    unsafe { *libc::__errno_location() = -result as i32 };
+    -1
+}
+
+/// Addresses, in a form that may stand in a static.
+struct Symbol(#[allow(dead_code, reason = "it is there to be linked")] *const ());
+// SAFETY: nobody reads through them.
+unsafe impl Sync for Symbol {}
+
+macro_rules! symbols {
+    ($($of:ident: $($name:ident)*;)*) => {
+        static SYMBOLS: &[Symbol] = &[$($(Symbol($of::$name as *const ()),)*)*];
+    };
+}
+
+symbols! {
+    entropy: getrandom getentropy arc4random arc4random_buf arc4random_uniform;
+    time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
+    machine: sched_getaffinity sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
+    output: write writev;
+    escapes: pthread_create fork vfork execve posix_spawn posix_spawnp system popen kill socket socketpair epoll_create
+        epoll_create1 open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat
+        mkdir mkdirat rmdir truncate truncate64 link linkat symlink symlinkat;
+    syscall: syscall;
+}

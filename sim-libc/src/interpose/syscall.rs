@@ -1,0 +1,105 @@
+//! syscall(2): the same answers for callers that name system calls by number, as std, getrandom 0.2 and parking_lot do.
+
+use super::{entropy, errno, escape, escapes, machine, output, time, world};
+use crate::{process, raw};
+use libc::timespec;
+use sim_core::World;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// # Safety
+/// As the system call of that number. Variadic in C: integer arguments stand in the same registers and stack places as
+/// those of a function of fixed arity (System V ABI, AMD64, 3.5.7).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) -> i64 {
+    let args = [a, b, c, d, e, f];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let answered = match world() {
+            Some(world) => answer(world, number, args),
+            None => None,
+        };
+        errno(answered.unwrap_or_else(|| raw::call(number, args)))
+    }
+}
+
+/// What a run answers, in the kernel's convention; `None` if the call may go through.
+///
+/// # Safety
+/// As the system call.
+unsafe fn answer(world: &World, number: i64, args: [i64; 6]) -> Option<i64> {
+    let [a, b, c, ..] = args;
+    // SAFETY: the caller's promise; the casts follow the calls' signatures.
+    unsafe {
+        Some(match number {
+            libc::SYS_getrandom => entropy::fill(world, a as *mut u8, b as usize),
+            libc::SYS_clock_gettime => time::get(world, a as i32, b as *mut timespec),
+            libc::SYS_gettimeofday => time::get_day(world, a as *mut libc::timeval),
+            libc::SYS_time => time::time(a as *mut i64),
+            libc::SYS_nanosleep => time::sleep_on(world, libc::CLOCK_MONOTONIC, 0, a as *const timespec),
+            libc::SYS_clock_nanosleep => time::sleep_on(world, a as i32, b as i32, c as *const timespec),
+            libc::SYS_sched_getaffinity => machine::affinity(c as *mut u8, b as usize),
+            libc::SYS_getpid | libc::SYS_gettid => machine::pid(world),
+            libc::SYS_getppid => 1,
+            libc::SYS_write => return output::put(a as i32, b as *const u8, c as usize),
+            libc::SYS_futex => return futex(world, args),
+            libc::SYS_open => return refused(escapes::may_open(world, "open", a as *const _, b as i32)),
+            libc::SYS_openat => return refused(escapes::may_open(world, "open", b as *const _, c as i32)),
+            libc::SYS_openat2 => {
+                // struct open_how begins with the flags, in 64 bits.
+                let flags = (c as *const u64).as_ref().map_or(0, |flags| *flags as i32);
+                return refused(escapes::may_open(world, "open", b as *const _, flags));
+            }
+            _ => {
+                escape(world, escapes::forbidden(number, args)?);
+                escapes::refusal(number)
+            }
+        })
+    }
+}
+
+fn refused(allowed: bool) -> Option<i64> {
+    if allowed { None } else { Some(-libc::EPERM as i64) }
+}
+
+/// Waiting on a futex. With a deadline, virtual time passes until it. Without one nobody would ever wake it: a child of
+/// the launcher has one thread. It says so and ends, where on a real machine it would hang.
+///
+/// # Safety
+/// As futex(2).
+unsafe fn futex(world: &World, [word, operation, value, timeout, ..]: [i64; 6]) -> Option<i64> {
+    let absolute = match operation as i32 & libc::FUTEX_CMD_MASK {
+        libc::FUTEX_WAIT => false,
+        libc::FUTEX_WAIT_BITSET => true,
+        _ => return None,
+    };
+    // SAFETY: the caller's promise: an aligned word, and a timespec or null.
+    let (now, timeout) = unsafe {
+        let word = word as *const AtomicU32;
+        if word.is_null() {
+            return None;
+        }
+        ((*word).load(Relaxed), (timeout as *const timespec).as_ref())
+    };
+    if now != value as u32 {
+        return Some(-libc::EAGAIN as i64);
+    }
+    let Some(timeout) = timeout else {
+        if process::captured() {
+            process::note(process::NoteKind::Stuck, b"waits for a lock or a thread that nobody will release");
+            raw::exit(process::STUCK_STATUS);
+        }
+        return None;
+    };
+    if timeout.tv_sec < 0 || !(0..1_000_000_000).contains(&timeout.tv_nsec) {
+        return Some(-libc::EINVAL as i64);
+    }
+    let until = Duration::new(timeout.tv_sec as u64, timeout.tv_nsec as u32);
+    let wait = match (absolute, operation as i32 & libc::FUTEX_CLOCK_REALTIME != 0) {
+        (false, _) => until,
+        (true, false) => until.saturating_sub(Duration::from_nanos(world.read_monotonic_ns())),
+        (true, true) => until.saturating_sub(Duration::from_nanos(world.read_wall_ns())),
+    };
+    world.spend(wait);
+    Some(-libc::ETIMEDOUT as i64)
+}
