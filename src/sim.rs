@@ -93,6 +93,13 @@ impl Sim {
         world().extension::<PlanState>().active() > 0
     }
 
+    /// From when to when at least one fault was active, as far as that is over.
+    pub fn trouble(&self) -> Vec<(Duration, Duration)> {
+        let since_start = |at: sim_core::Instant| Duration::from_nanos(at.as_nanos());
+        let spans = world().extension::<PlanState>().trouble();
+        spans.into_iter().map(|(from, to)| (since_start(from), since_start(to))).collect()
+    }
+
     /// Ends the run with the verdict *check failed* unless `holds`. The name identifies the failure across seeds.
     #[track_caller]
     pub fn check(&self, name: &str, holds: bool, found: impl FnOnce() -> String) {
