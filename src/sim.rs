@@ -93,6 +93,12 @@ impl Sim {
         world().extension::<PlanState>().active() > 0
     }
 
+    /// The names under which the strikes of the planned faults are counted (the keys of
+    /// [`Outcome::fired`](sim_core::Outcome)). One that is planned and never strikes over a sweep tests nothing.
+    pub fn planned(&self) -> std::collections::BTreeSet<&'static str> {
+        world().extension::<PlanState>().planned()
+    }
+
     /// From when to when at least one fault was active, as far as that is over.
     pub fn trouble(&self) -> Vec<(Duration, Duration)> {
         let since_start = |at: sim_core::Instant| Duration::from_nanos(at.as_nanos());
