@@ -214,6 +214,7 @@ fn escapes(program: impl FnOnce() + 'static) -> String {
     match run(1, |_| program()) {
         Err(Verdict::Escaped { call, place }) => {
             assert!(place.starts_with("the program (spawned at sim-libc/tests/interpose.rs:"), "{place}");
+            assert!(place.ends_with(')') && !place.contains("  "), "{place}");
             call
         }
         other => panic!("no escape: {other:?}"),

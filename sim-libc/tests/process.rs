@@ -497,6 +497,7 @@ mod linux {
         assert!(first.contains("stack=8388608"), "{first}");
         if first.contains("aslr_off=true") {
             assert_eq!(first, show(""));
+            assert!(first.ends_with("nothing is missing in a child: true\n"), "{first}");
         }
     }
 
@@ -516,6 +517,11 @@ mod linux {
         let random = unsafe { *(libc::getauxval(libc::AT_RANDOM) as *const [u8; 16]) };
         assert_eq!(&random, b"sim: no entropy!");
         assert!(!std::path::Path::new("/proc/self/fd/200").exists());
+        let lists = |_: &Order| sim_libc::guarantees().len() as i32;
+        let mut launcher = Launcher::start(1, Limits::default(), Box::new(lists)).expect("a launcher");
+        launcher.fork(0, Order::default()).expect("a child");
+        let e = launcher.wait_any(Duration::from_secs(20)).expect("poll").expect("it ends");
+        println!("nothing is missing in a child: {}", e.exit == Exit::Status(0));
     }
 
     fn threads_are_counted_by_name() {

@@ -37,6 +37,28 @@ pub struct Interposed {
 }
 
 /// Lets libc's symbols answer from this thread's World.
+///
+/// ```
+/// use sim_core::{Choices, Settings, Spawn, World};
+/// use std::time::{Duration, Instant};
+///
+/// let entered = World::enter(Settings::default(), Choices::seeded(7))?;
+/// let world = entered.world();
+/// let node = world.node("kv0");
+/// let _on = sim_libc::interpose::enable();
+/// let slept = world.block_on(
+///     node,
+///     async {
+///         let began = Instant::now();
+///         std::thread::sleep(Duration::from_secs(3600));
+///         began.elapsed()
+///     },
+///     Spawn::named("sleeper"),
+/// );
+/// # #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+/// assert_eq!(slept, Ok(Duration::from_secs(3600)));
+/// # Ok::<(), sim_core::Nested>(())
+/// ```
 pub fn enable() -> Interposed {
     // A symbol in an object file of an archive is linked only if somebody names it: here all are named.
     std::hint::black_box(&SYMBOLS);

@@ -123,8 +123,8 @@ pub(crate) fn task_line() -> Line<NOTE_BYTES> {
             line.push(part);
         });
         line.push(" (spawned at ").push(spawn.location.file()).push(":");
-        line.push_number(spawn.location.line() as u64, 0, 20).push(":");
-        line.push_number(spawn.location.column() as u64, 0, 20).push(")");
+        line.push_number(spawn.location.line() as u64, 0, 0).push(":");
+        line.push_number(spawn.location.column() as u64, 0, 0).push(")");
     }
     line
 }

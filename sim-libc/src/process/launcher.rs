@@ -141,6 +141,21 @@ struct Slot {
 }
 
 /// A thread that forks, and the children it forked.
+///
+/// ```standalone_crate
+/// use sim_libc::process::{self, Exit, Launcher, Limits, Order};
+/// use std::time::Duration;
+///
+/// let body = |order: &Order| {
+///     process::report(format!("ran seed {}", order.seed).as_bytes());
+///     0
+/// };
+/// let mut launcher = Launcher::start(64, Limits::default(), Box::new(body))?;
+/// launcher.fork(0, Order { seed: 7, ..Order::default() })?;
+/// let ended = launcher.wait_any(Duration::from_secs(10))?.expect("it takes no ten seconds");
+/// assert_eq!((ended.exit, ended.report), (Exit::Status(0), &b"ran seed 7"[..]));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Launcher {
     post: Arc<Post>,
     thread: Option<JoinHandle<()>>,
