@@ -16,6 +16,24 @@
 //! `model` is pure: time and chance come in, states go out; wakers are only kept for the device to wake. `api` is what
 //! fronts in the shape of tokio or of libc call.
 //!
+//! ```
+//! use sim_core::{Instant, NodeId, device::Bench};
+//! use sim_disk::{OpenHow, Profile, Volume};
+//!
+//! let mut disk = Volume::new(NodeId(1), "kv0", Profile::Linux);
+//! let how = OpenHow { read: true, write: true, create: true, ..OpenHow::default() };
+//! let log = disk.open(b"/log", how, Instant::ZERO).unwrap();
+//! disk.write(log, 0, b"synced ", Instant::ZERO).unwrap();
+//! disk.sync(log, true);
+//! disk.write(log, 7, b"perhaps", Instant::ZERO).unwrap();
+//! disk.close(log);
+//!
+//! disk.power_off(&mut Bench::seeded(7).cx(NodeId::OUTSIDE));
+//! let (log, mut found) = (disk.lookup(b"/log").unwrap(), Vec::new());
+//! disk.read(log, 0, 100, &mut found).unwrap();
+//! assert!(found.starts_with(b"synced "));
+//! ```
+//!
 //! Not here: symbolic and hard links, permissions, locks, memory maps, more than one file system per node.
 
 mod api;

@@ -310,7 +310,7 @@ impl Content {
             }
             keep
         });
-        if size % PAGE as u64 != 0
+        if !size.is_multiple_of(PAGE as u64)
             && let Some(page) = self.pages.get_mut(&(size / PAGE as u64))
         {
             page.end_at(size as usize % PAGE);

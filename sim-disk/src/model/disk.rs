@@ -281,7 +281,7 @@ impl Disk {
 
     // ---- control --------------------------------------------------------------------------------------------------
 
-    /// Replaces the faults of a node's disk.
+    /// Replaces the faults of a node's disk. Operations under way keep what was drawn for them.
     pub fn set_faults(&mut self, node: NodeId, faults: DiskFaults, cx: &mut DeviceCx<'_>) {
         let drive = self.drive(node);
         drive.faults = faults;

@@ -283,6 +283,9 @@ impl Volume {
             Last::Root => Some(ROOT),
             Last::Dot | Last::DotDot => Some(self.walk(path)?),
         };
+        if how.create && matches!(place, Last::Name(Place { slash: true, .. })) {
+            return Err(Errno::EISDIR);
+        }
         let inode = match (found, place) {
             (Some(_), _) if how.create && how.exclusive => return Err(Errno::EEXIST),
             (Some(inode), _) if self.is_dir(inode) => {
@@ -293,7 +296,7 @@ impl Volume {
             }
             (Some(inode), place) => {
                 if matches!(place, Last::Name(Place { slash: true, .. })) {
-                    return Err(if how.create { Errno::EISDIR } else { Errno::ENOTDIR });
+                    return Err(Errno::ENOTDIR);
                 }
                 if how.truncate && writes {
                     self.resize(inode, 0, now);
@@ -301,9 +304,6 @@ impl Volume {
                 inode
             }
             (None, Last::Name(place)) if how.create => {
-                if place.slash {
-                    return Err(Errno::EISDIR);
-                }
                 self.create(place, Kind::File(Content::default()), "create", now)?
             }
             (None, _) => return Err(Errno::ENOENT),
