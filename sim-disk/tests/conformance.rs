@@ -139,7 +139,7 @@ fn one_call(volume: &mut Volume, real: &Real, calls: &mut Calls) -> Option<(Stri
 fn random_calls_give_what_linux_gives() {
     let base = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance");
     let mut compared = 0;
-    for round in 0..1000 {
+    for round in 0..300 {
         std::fs::remove_dir_all(&base).ok();
         std::fs::create_dir_all(&base).expect("a place to work");
         let real = Real(base.clone());
@@ -154,5 +154,5 @@ fn random_calls_give_what_linux_gives() {
         }
     }
     std::fs::remove_dir_all(&base).expect("it was ours");
-    assert!(compared > 40_000, "{compared}");
+    assert!(compared > 12_000, "{compared}");
 }
