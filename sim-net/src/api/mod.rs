@@ -212,6 +212,15 @@ fn attempt<R>(epoch: u32, f: impl FnOnce(&mut Net, &mut DeviceCx<'_>) -> Attempt
     on(epoch, f)?.ok_or_else(|| io::Error::from_raw_os_error(11))
 }
 
+/// Puts bytes into a slice, one part after the other.
+fn filling(out: &mut [u8]) -> impl FnMut(&[u8]) + '_ {
+    let mut at = 0;
+    move |bytes| {
+        out[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    }
+}
+
 /// The addresses of a name as seen from any node.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! TCP handles.
 
-use super::{as_node, attempt, on, on_drop, poll, slot};
+use super::{as_node, attempt, filling, on, on_drop, poll, slot};
 use crate::model::{Id, StreamId, TcpOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -157,22 +157,28 @@ impl TcpStream {
     /// Reads what is there: 0 at the end of the stream.
     #[inline]
     pub fn poll_read(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, out.len(), filling(out))
+    }
+
+    /// Gives up to `room` bytes of what is there to `put`, which may be called several times.
+    #[inline]
+    pub fn poll_read_with(&self, cx: &mut Context<'_>, room: usize, put: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
         poll(
             self.epoch,
             cx,
             "bytes from a TCP stream",
-            |net, cx| net.read(self.id, out, cx),
+            |net, cx| net.read(self.id, room, put, cx),
             |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
         )
     }
 
     /// Looks at what is there.
-    pub fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_peek_with(&self, cx: &mut Context<'_>, room: usize, put: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
         poll(
             self.epoch,
             cx,
             "bytes from a TCP stream",
-            |net, _| net.peek(self.id, out),
+            |net, _| net.peek(self.id, room, put),
             |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
         )
     }
@@ -219,24 +225,27 @@ impl TcpStream {
 
     /// Reads without waiting.
     pub fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
-        attempt(self.epoch, |net, cx| net.read(self.id, out, cx))
+        self.try_read_with(out.len(), filling(out))
+    }
+
+    /// Gives up to `room` bytes of what is there to `put`, without waiting.
+    pub fn try_read_with(&self, room: usize, put: impl FnMut(&[u8])) -> io::Result<usize> {
+        attempt(self.epoch, |net, cx| net.read(self.id, room, put, cx))
     }
 
     /// Reads without waiting, filling the slices one after the other.
     pub fn try_read_vectored(&self, out: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        attempt(self.epoch, |net, cx| {
-            let mut n = 0;
-            for part in out.iter_mut().filter(|p| !p.is_empty()) {
-                // After the first bytes, an error or an end is for the next call to find.
-                if n > 0 && net.peek(self.id, &mut [0]).map(|p| p.unwrap_or(0)) != Ok(1) {
-                    break;
-                }
-                match net.read(self.id, part, cx)? {
-                    Some(read) => n += read,
-                    None => return Ok(None),
+        let room = out.iter().map(|part| part.len()).sum();
+        let (mut part, mut at) = (0, 0);
+        self.try_read_with(room, |mut bytes| {
+            while !bytes.is_empty() {
+                let n = bytes.len().min(out[part].len() - at);
+                out[part][at..at + n].copy_from_slice(&bytes[..n]);
+                (bytes, at) = (&bytes[n..], at + n);
+                if at == out[part].len() {
+                    (part, at) = (part + 1, 0);
                 }
             }
-            Ok(Some(n))
         })
     }
 

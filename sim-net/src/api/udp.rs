@@ -1,6 +1,6 @@
 //! UDP handles.
 
-use super::{as_node, attempt, on, on_drop, poll, slot};
+use super::{as_node, attempt, filling, on, on_drop, poll, slot};
 use crate::model::Id;
 use std::io;
 use std::net::SocketAddr;
@@ -45,22 +45,44 @@ impl UdpSocket {
     /// Takes the next datagram; what does not fit in `out` is cut off.
     #[inline]
     pub fn poll_recv(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        self.poll_recv_with(cx, out.len(), filling(out))
+    }
+
+    /// Gives the next datagram to `put`, cut to `room` bytes.
+    #[inline]
+    pub fn poll_recv_with(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        put: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
         poll(
             self.epoch,
             cx,
             "a UDP datagram",
-            |net, _| net.receive(self.id, out),
+            |net, _| net.receive(self.id, room, put),
             |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
         )
     }
 
     /// Looks at the next datagram.
     pub fn poll_peek(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        self.poll_peek_with(cx, out.len(), filling(out))
+    }
+
+    /// Gives the next datagram to `put` without taking it.
+    #[inline]
+    pub fn poll_peek_with(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        put: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
         poll(
             self.epoch,
             cx,
             "a UDP datagram",
-            |net, _| net.peek_datagram(self.id, out),
+            |net, _| net.peek_datagram(self.id, room, put),
             |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
         )
     }
@@ -78,12 +100,17 @@ impl UdpSocket {
 
     /// Takes the next datagram without waiting.
     pub fn try_recv(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        attempt(self.epoch, |net, _| net.receive(self.id, out))
+        self.try_recv_with(out.len(), filling(out))
+    }
+
+    /// Gives the next datagram to `put`, cut to `room` bytes, without waiting.
+    pub fn try_recv_with(&self, room: usize, put: impl FnMut(&[u8])) -> io::Result<(usize, SocketAddr)> {
+        attempt(self.epoch, |net, _| net.receive(self.id, room, put))
     }
 
     /// Looks at the next datagram without waiting.
     pub fn try_peek(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        attempt(self.epoch, |net, _| net.peek_datagram(self.id, out))
+        attempt(self.epoch, |net, _| net.peek_datagram(self.id, out.len(), filling(out)))
     }
 
     /// Where it is bound; once connected, with the address it sends from.

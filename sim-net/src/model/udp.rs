@@ -259,9 +259,10 @@ impl Network {
         }
     }
 
-    /// Copies the next datagram to `out`, cut to its length, and says how much was copied and who sent it.
-    pub fn receive(&mut self, id: Id, out: &mut [u8]) -> Attempt<(usize, SocketAddr)> {
-        let found = self.peek_datagram(id, out)?;
+    /// Gives the next datagram to `put`, cut to `room` bytes, and says how many those are and who sent it.
+    #[inline]
+    pub fn receive(&mut self, id: Id, room: usize, put: impl FnMut(&[u8])) -> Attempt<(usize, SocketAddr)> {
+        let found = self.peek_datagram(id, room, put)?;
         if found.is_some() {
             let socket = self.udp(id)?;
             let (_, payload) = socket.queue.pop_front().expect("seen above");
@@ -272,14 +273,15 @@ impl Network {
     }
 
     /// The same without taking it.
-    pub fn peek_datagram(&mut self, id: Id, out: &mut [u8]) -> Attempt<(usize, SocketAddr)> {
+    #[inline]
+    pub fn peek_datagram(&mut self, id: Id, room: usize, mut put: impl FnMut(&[u8])) -> Attempt<(usize, SocketAddr)> {
         let socket = self.udp(id)?;
         if let Some(error) = socket.error.take() {
             return Err(error);
         }
         let Some((from, payload)) = socket.queue.front() else { return Ok(None) };
-        let n = payload.len().min(out.len());
-        out[..n].copy_from_slice(&payload[..n]);
+        let n = payload.len().min(room);
+        put(&payload[..n]);
         Ok(Some((n, *from)))
     }
 

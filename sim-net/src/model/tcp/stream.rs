@@ -62,11 +62,11 @@ impl Network {
         Ok(yes)
     }
 
-    /// Copies what arrived to `out`: 0 at the end of the stream; `Ok(None)` if nothing has arrived.
-    pub fn read(&mut self, id: StreamId, out: &mut [u8], cx: &mut DeviceCx<'_>) -> Attempt<usize> {
+    /// Gives up to `room` bytes of what arrived to `put`: 0 at the end of the stream; `Ok(None)` if nothing has arrived.
+    pub fn read(&mut self, id: StreamId, room: usize, put: impl FnMut(&[u8]), cx: &mut DeviceCx<'_>) -> Attempt<usize> {
         let window = self.config.receive_buffer_bytes.max(4) as u64;
         let connection = self.held(id)?;
-        let Some(n) = connection.copy_out(id.side as usize, out)? else { return Ok(None) };
+        let Some(n) = connection.copy_out(id.side as usize, room, put)? else { return Ok(None) };
         let Some(connection) = self.connections.get_mut(id.connection) else { return Err(Errno::EBADF) };
         let half = &mut connection.halves[1 - id.side as usize];
         half.consumed += n as u64;
@@ -90,8 +90,8 @@ impl Network {
     }
 
     /// The same without taking it.
-    pub fn peek(&mut self, id: StreamId, out: &mut [u8]) -> Attempt<usize> {
-        self.held(id)?.copy_out(id.side as usize, out)
+    pub fn peek(&mut self, id: StreamId, room: usize, put: impl FnMut(&[u8])) -> Attempt<usize> {
+        self.held(id)?.copy_out(id.side as usize, room, put)
     }
 
     /// Whether a read would not have to wait.
@@ -363,18 +363,18 @@ impl Connection {
     }
 
     /// Bytes before errors, an end before errors, errors once: the order of `tcp_recvmsg_locked()`.
-    fn copy_out(&mut self, side: usize, out: &mut [u8]) -> Attempt<usize> {
+    fn copy_out(&mut self, side: usize, room: usize, mut put: impl FnMut(&[u8])) -> Attempt<usize> {
         let half = &self.halves[1 - side];
         let mut n = 0;
         for chunk in &half.ready {
-            let take = chunk.rest().len().min(out.len() - n);
-            out[n..n + take].copy_from_slice(&chunk.rest()[..take]);
+            let take = chunk.rest().len().min(room - n);
+            put(&chunk.rest()[..take]);
             n += take;
-            if n == out.len() {
+            if n == room {
                 break;
             }
         }
-        if n > 0 || out.is_empty() || half.fin_received {
+        if n > 0 || room == 0 || half.fin_received {
             return Ok(Some(n));
         }
         let end = &mut self.ends[side];
