@@ -227,24 +227,25 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
         Some(path) => path.to_token_stream(),
         None => quote! { tokio },
     };
-    let mut builder = match resolve(kind, options) {
-        Flavor::CurrentThread => quote! { #krate::runtime::Builder::new_current_thread() },
-        Flavor::MultiThread => quote! { #krate::runtime::Builder::new_multi_thread() },
-    };
-    if let Some((n, _)) = options.worker_threads {
-        builder = quote! { #builder.worker_threads(#n) };
-    }
-    if let Some((paused, _)) = options.start_paused {
-        builder = quote! { #builder.start_paused(#paused) };
-    }
-    if let Some(name) = &options.name {
-        builder = quote! { #builder.name(#name) };
-    }
-    let build = quote! { #builder.enable_all().build().expect("Failed building the Runtime") };
+    let multi_thread = resolve(kind, options) == Flavor::MultiThread;
     let ItemFn { attrs, vis, sig, block } = f;
     let mut sig = sig.clone();
     sig.asyncness = None;
     if kind == Kind::Main {
+        let mut builder = if multi_thread {
+            quote! { #krate::runtime::Builder::new_multi_thread() }
+        } else {
+            quote! { #krate::runtime::Builder::new_current_thread() }
+        };
+        if let Some((n, _)) = options.worker_threads {
+            builder = quote! { #builder.worker_threads(#n) };
+        }
+        if let Some((paused, _)) = options.start_paused {
+            builder = quote! { #builder.start_paused(#paused) };
+        }
+        if let Some(name) = &options.name {
+            builder = quote! { #builder.name(#name) };
+        }
         // As in tokio: `return`, so that a type mismatch points at the body.
         return quote! {
             #(#attrs)*
@@ -252,22 +253,26 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
                 let body = async #block;
                 #[allow(clippy::expect_used, clippy::diverging_sub_expression, clippy::needless_return)]
                 {
-                    return #build.block_on(body);
+                    return #builder.enable_all().build().expect("Failed building the Runtime").block_on(body);
                 }
             }
         };
     }
-    let (name, output) = (sig.ident.to_string(), &sig.output);
-    let output_type = match output {
+    let name = sig.ident.to_string();
+    let output = std::mem::replace(&mut sig.output, ReturnType::Default);
+    let output = match &output {
         ReturnType::Default => quote! { () },
         ReturnType::Type(_, ty) => quote! { #ty },
     };
     let should_panic = attrs.iter().any(|attr| attr.path().is_ident("should_panic"));
+    let start_paused = options.start_paused.is_some_and(|(paused, _)| paused);
+    let worker_threads = optional(options.worker_threads.map(|(n, _)| quote! { #n }));
+    let runtime_name = optional(options.name.as_ref().map(|name| quote! { #name }));
     quote! {
         #(#attrs)*
         #[::core::prelude::v1::test]
         #vis #sig {
-            async fn body() -> #output_type #block
+            async fn body() -> #output #block
             #krate::__private::test(
                 #krate::__private::TestInfo {
                     name: ::core::concat!(::core::module_path!(), "::", #name),
@@ -275,11 +280,21 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
                     package: ::core::env!("CARGO_PKG_NAME"),
                     manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                     should_panic: #should_panic,
+                    multi_thread: #multi_thread,
+                    worker_threads: #worker_threads,
+                    start_paused: #start_paused,
+                    runtime_name: #runtime_name,
                 },
-                || #build,
                 body,
             )
         }
+    }
+}
+
+fn optional(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote! { ::core::option::Option::Some(#value) },
+        None => quote! { ::core::option::Option::None },
     }
 }
 
@@ -291,10 +306,10 @@ mod tests {
     fn options_reach_the_builder() {
         let f = quote! { async fn t() { go().await } };
         let text = test(quote! { flavor = "multi_thread", worker_threads = 3 }, f.clone()).to_string();
-        assert!(text.contains("new_multi_thread () . worker_threads (3usize)"), "{text}");
+        assert!(text.contains("multi_thread : true , worker_threads : :: core :: option :: Option :: Some (3usize)"));
         let text = test(quote! { start_paused = true, crate = "other::tokio" }, f.clone()).to_string();
-        assert!(text.contains("other :: tokio :: runtime :: Builder :: new_current_thread ()"), "{text}");
-        assert!(text.contains("start_paused (true)") && !text.contains("compile_error"), "{text}");
+        assert!(text.contains("other :: tokio :: __private :: test"), "{text}");
+        assert!(text.contains("start_paused : true") && !text.contains("compile_error"), "{text}");
         let text = main(quote! {}, quote! { async fn main() -> u8 { 7 } }).to_string();
         assert!(text.contains("new_multi_thread") && !text.contains("compile_error"), "{text}");
     }

@@ -13,6 +13,8 @@ pub use real::*;
 #[doc(hidden)]
 pub mod __private;
 #[cfg(feature = "sim")]
+pub mod fs;
+#[cfg(feature = "sim")]
 pub mod io;
 #[cfg(feature = "sim")]
 mod macros;

@@ -14,7 +14,7 @@ async fn a_plain_test_runs_on_localhost_with_virtual_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn options_are_seen() -> Result<(), std::num::ParseIntError> {
-    assert_eq!(Handle::current().metrics().num_workers(), "3".parse()?);
+    assert_eq!(Handle::current().metrics().num_workers(), "3".parse::<usize>()?);
     assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::MultiThread);
     Ok(())
 }
@@ -33,6 +33,13 @@ async fn a_panic_keeps_its_text() {
 #[tokio::test(crate = "sim_tokio")]
 async fn the_crate_may_have_another_name() {
     sim_tokio::task::yield_now().await;
+}
+
+#[tokio::test]
+async fn the_body_is_no_task_and_has_the_options_of_the_attribute() {
+    assert_eq!(tokio::task::try_id(), None);
+    assert_eq!(tokio::spawn(async { tokio::task::try_id().is_some() }).await.ok(), Some(true));
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
 #[tokio::main]

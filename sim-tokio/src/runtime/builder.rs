@@ -3,6 +3,7 @@
 use super::current::{Record, Runtimes};
 use super::{Handle, Runtime, RuntimeFlavor};
 use crate::time::Duration;
+use sim_core::World;
 use std::cell::Cell;
 use std::io;
 
@@ -126,6 +127,23 @@ impl Builder {
     /// With [`start_paused`](Builder::start_paused) in a `multi_thread` runtime, as tokio's.
     #[track_caller]
     pub fn build(&mut self) -> io::Result<Runtime> {
+        let record = self.record(true);
+        let (world, runtimes, node) = Runtimes::world_to_build_in();
+        let gate = (self.flavor == RuntimeFlavor::CurrentThread).then(|| world.new_gate());
+        let group = world.new_group(node);
+        runtimes.add(group, Record { gate, ..record });
+        Ok(Runtime::from_handle(Handle::new(runtimes.token, group)))
+    }
+
+    /// Gives the options to the runtime that the program of the acting node finds around itself.
+    pub(crate) fn adopt(&self, world: &World) {
+        let record = self.record(false);
+        record.root.set(world.task_id());
+        world.extension::<Runtimes>().add(world.acting_group(), record);
+    }
+
+    #[track_caller]
+    fn record(&self, built: bool) -> Record {
         let record = Record {
             flavor: self.flavor,
             workers: self.workers,
@@ -134,17 +152,13 @@ impl Builder {
             gate: None,
             frozen: Cell::new(false),
             root: Cell::new(None),
-            built: true,
+            built,
         };
         if self.start_paused
             && let Err(text) = record.freeze()
         {
             panic!("{text}");
         }
-        let (world, runtimes, node) = Runtimes::world_to_build_in();
-        let gate = (self.flavor == RuntimeFlavor::CurrentThread).then(|| world.new_gate());
-        let group = world.new_group(node);
-        runtimes.add(group, Record { gate, ..record });
-        Ok(Runtime::from_handle(Handle::new(runtimes.token, group)))
+        record
     }
 }

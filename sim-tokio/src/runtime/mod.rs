@@ -14,6 +14,8 @@ pub(crate) mod current;
 mod handle;
 mod world;
 
+pub(crate) use world::LOCALHOST;
+
 pub use builder::Builder;
 pub use handle::{EnterGuard, Handle, RuntimeFlavor, RuntimeMetrics, TryCurrentError};
 

@@ -1,14 +1,14 @@
 //! The World of a plain `#[test]`.
 
 use sim_core::choices::Choices;
-use sim_core::{Entered, Settings, World};
+use sim_core::{Entered, Settings};
 
 /// The node that plain tests run on.
-pub(super) const LOCALHOST: &str = "localhost";
+pub(crate) const LOCALHOST: &str = "localhost";
 
 /// Enters a World with everything plugged in. `None` if this thread runs one already.
 pub(super) fn enter() -> Option<Entered> {
-    let entered = World::enter(Settings::default(), Choices::seeded(seed())).ok()?;
+    let entered = sim::enter(Settings::default(), Choices::seeded(seed())).ok()?;
     entered.world().node(LOCALHOST);
     Some(entered)
 }

@@ -66,7 +66,7 @@ impl Shared {
         // Before it is driven for the first time a set belongs to no runtime: then its tasks are the node's.
         let group = match current::handle() {
             Some(handle) => handle.group(),
-            None => world.node_group(world.node("localhost")),
+            None => world.node_group(world.node(crate::runtime::LOCALHOST)),
         };
         self.tasks.set(self.tasks.get() + 1);
         world.spawn_in(group, Some(gate), Counted { future, _counted: Count(self.clone()) }, spawn)
