@@ -18,15 +18,9 @@ impl World {
     }
 
     pub(crate) fn end_life(&self) {
-        // From here on nobody acts: every group is dead, so drops spawn nothing and devices are told to ignore them.
-        let nodes: Vec<NodeId> = (1..self.nodes.borrow().len() as u16).map(NodeId).collect();
+        // From here on nobody acts: every group is dead, so destructors spawn nothing. Devices are dropped right after.
         for (_, alive) in self.groups.borrow_mut().iter_mut() {
             *alive = false;
-        }
-        for node in nodes {
-            if !matches!(self.node_state(node), State::Dead(_)) {
-                self.each_device(|device, cx| device.node_died(node, Death::PowerOff, cx));
-            }
         }
         self.end_schedule();
         self.nodes.borrow_mut().clear();
