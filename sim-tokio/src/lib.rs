@@ -19,6 +19,8 @@ pub mod io;
 #[cfg(feature = "sim")]
 mod macros;
 #[cfg(feature = "sim")]
+pub mod net;
+#[cfg(feature = "sim")]
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod signal;
