@@ -25,7 +25,7 @@ pub(super) struct Datagram {
     pub payload: Vec<u8>,
     /// Who sent it, if that socket would hear of an ICMP error.
     sender: Option<Id>,
-    question: Address,
+    pub question: Address,
 }
 
 /// What a socket knows about one destination.
