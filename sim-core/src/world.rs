@@ -465,6 +465,12 @@ impl World {
                 Due::Device(device, token) => at.0 ^ token.rotate_left(24) ^ ((device.0 as u64 + 1) << 56),
             };
             core.trace.step(word);
+            let steps = core.trace.steps();
+            drop(core);
+            // Polls look too; a run whose polls and events alternate would meet every 1,024th step only here.
+            if steps & 1023 == 0 {
+                self.check_limits(self.polls_at_instant.get(), steps);
+            }
             due
         };
         match due {
@@ -577,6 +583,8 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let world = self.world;
+        // What destructors still do is no part of the run.
+        world.core.borrow_mut().trace = Trace::default();
         world.end_life();
         // Devices and extensions may own futures' leftovers; dropped while the World still answers, borrowed by nobody.
         drop(std::mem::take(&mut *world.devices.borrow_mut()));
