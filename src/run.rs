@@ -55,7 +55,9 @@ where
     if observe.latencies {
         world.with_metrics(|metrics| metrics.keep());
     }
+    let interposed = sim_libc::interpose::enable();
     let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, Spawn::named("test"));
+    drop(interposed);
     let verdict = match result {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(error)) => {

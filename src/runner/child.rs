@@ -1,12 +1,12 @@
 //! A child: one run, and what it tells its parent.
 
 use super::TestInfo;
-use crate::Sim;
 use crate::report::{Deviation, Latency, Report, VerdictText};
 use crate::run::{Observe, run_one};
+use crate::{Ending, Sim};
 use serde::{Deserialize, Serialize};
-use sim_core::choices::{self, Address, Choices, Law, Seeded, Source, Stream};
-use sim_core::trace::{Record, Sink, text_line};
+use sim_core::choices::{Address, Choices, Law, Seeded, Source, Stream};
+use sim_core::trace::{Record, Sink, json_line, text_line};
 use sim_core::{Instant, NodeId, Settings, Verdict, World};
 use sim_libc::process::{self, Order};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +18,14 @@ use std::time::Duration;
 pub(super) mod mode {
     /// Answers come from the tape, not from the seed.
     pub const TAPE: u32 = 1;
-    /// Tells all deviations, without words.
+    /// Tells every deviation as it is answered, without words: also those of a run that ends the process.
     pub const RECORD: u32 = 2;
     /// Tells the deviations with words, and the latencies.
     pub const WORDS: u32 = 4;
     /// Writes the trace between the lines of the output.
     pub const TRACE: u32 = 8;
+    /// The same, as JSON.
+    pub const TRACE_JSON: u32 = 16;
 }
 
 /// What begins a line of the trace in a child's output. (ASCII 30, the record separator; no program prints it.)
@@ -54,19 +56,36 @@ impl TapeCell {
 struct Answers {
     seeded: Seeded,
     tape: Option<TapeCell>,
+    /// How many more deviations may be told.
+    tell: u32,
+}
+
+/// Most deviations without words: they leave room for the report behind them.
+const MOST_BARE: u32 = 200_000;
+
+impl Answers {
+    fn tell(&mut self, at: Address, value: u64) {
+        let Some(world) = World::current() else { return };
+        self.tell -= 1;
+        process::report(&Bare { at, value, when: world.now(), node: world.acting_node() }.to_bytes());
+    }
 }
 
 impl Source for Answers {
     #[inline]
     fn answer(&mut self, at: Address, law: &Law) -> u64 {
-        match &self.tape {
+        let value = match &self.tape {
             None => self.seeded.answer(at, law),
             Some(TapeCell(cell)) => {
                 let answers = cell.lock().unwrap_or_else(PoisonError::into_inner);
                 let found = answers.binary_search_by_key(&at, |(address, _)| *address);
                 found.map_or(0, |i| law.clamp(answers[i].1))
             }
+        };
+        if value != 0 && self.tell > 0 {
+            self.tell(at, value);
         }
+        value
     }
 
     fn skips_never(&self) -> bool {
@@ -83,7 +102,7 @@ pub(super) struct Child<B> {
     pub dispatch: tracing::Dispatch,
 }
 
-/// What a child tells, before the deviations without words.
+/// What a child tells at the end of its run, behind the deviations without words.
 #[derive(Serialize, Deserialize)]
 struct Told {
     #[serde(with = "VerdictText")]
@@ -100,9 +119,6 @@ struct Told {
     deviations: Vec<Deviation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latencies: Vec<Latency>,
-    /// Names of nodes by number, if deviations follow without words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    nodes: Vec<String>,
 }
 
 /// A deviation without words.
@@ -115,41 +131,41 @@ pub(super) struct Bare {
 }
 
 const BARE_BYTES: usize = 31;
+/// The last four bytes of a whole report. Before them stands the length of the JSON.
+const WHOLE: [u8; 4] = *b"told";
 
 impl<B, F> Child<B>
 where
     B: Fn(Sim) -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future + 'static,
+    F::Output: Ending,
 {
     /// Runs the order and reports. 0 if the report was taken.
     pub fn run(&self, order: &Order) -> i32 {
         if process::watchdog(self.watchdog).is_err() {
             return 1;
         }
-        let wants = |bit| order.mode & bit != 0;
-        let tape = wants(mode::TAPE).then(|| self.tape.clone());
-        let choices = Choices::from_source(order.seed, Box::new(Answers { seeded: Seeded::new(order.seed), tape }));
+        let wants = |bits| order.mode & bits != 0;
+        let answers = Answers {
+            seeded: Seeded::new(order.seed),
+            tape: wants(mode::TAPE).then(|| self.tape.clone()),
+            tell: if wants(mode::RECORD) { MOST_BARE } else { 0 },
+        };
+        let choices = Choices::from_source(order.seed, Box::new(answers));
+        let line = if wants(mode::TRACE_JSON) { json_line } else { text_line };
         let observe = Observe {
-            sink: wants(mode::TRACE).then(|| Box::new(Printed) as Box<dyn Sink>),
-            deviations: wants(mode::RECORD | mode::WORDS),
+            sink: wants(mode::TRACE | mode::TRACE_JSON).then(|| Box::new(Printed(line)) as Box<dyn Sink>),
+            deviations: wants(mode::WORDS),
             latencies: wants(mode::WORDS),
         };
         let logging = tracing::dispatcher::set_default(&self.dispatch);
         let body = |sim| {
             let future = (self.body)(sim);
-            async move {
-                future.await;
-                Ok(())
-            }
+            async move { future.await.ending() }
         };
         let settings: Settings = self.info.settings();
         let ran = run_one(settings, choices, observe, body);
         drop(logging);
-        let mut bare = Vec::new();
-        if wants(mode::RECORD) {
-            ran.outcome.deviations.iter().for_each(|d| push_bare(&mut bare, d));
-        }
-        let nodes = if wants(mode::RECORD) { ran.nodes.clone() } else { Vec::new() };
         let report = ran.report("", order.seed, Duration::ZERO, false);
         let mut told = Told {
             verdict: report.verdict,
@@ -159,56 +175,61 @@ where
             deviated: report.deviated,
             fired: report.fired,
             configured: report.configured,
-            deviations: if wants(mode::WORDS) { report.deviations } else { Vec::new() },
+            deviations: report.deviations,
             latencies: report.latencies,
-            nodes,
         };
         told.deviations.truncate(MOST_WORDS);
-        let Ok(json) = serde_json::to_vec(&told) else { return 1 };
-        let head = (json.len() as u32).to_le_bytes();
-        let told = process::report(&head) && process::report(&json);
-        // As many as there is room for; the parent sees from the count that some are missing.
-        let _fits = bare.chunks(BARE_BYTES * 1024).all(process::report);
-        i32::from(!told)
+        let Ok(mut bytes) = serde_json::to_vec(&told) else { return 1 };
+        bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&WHOLE);
+        i32::from(!process::report(&bytes))
     }
 }
 
 /// Lines of the trace between those of the program.
-struct Printed;
+struct Printed(fn(&Record) -> String);
 
 impl Sink for Printed {
     fn record(&mut self, record: &Record) {
-        let line = text_line(record).replace('\n', "\n\x1e               ");
-        println!("{TRACE_MARK}{line}");
+        let line = (self.0)(record).replace('\n', "\n\x1e               ");
+        // Stamped already, unlike what the program prints.
+        sim_libc::interpose::pass_through(|| println!("{TRACE_MARK}{line}"));
     }
 }
 
-fn push_bare(out: &mut Vec<u8>, d: &choices::Deviation) {
-    out.push(d.at.stream.0);
-    out.extend_from_slice(&d.node.0.to_le_bytes());
-    out.extend_from_slice(&d.at.n.to_le_bytes());
-    out.extend_from_slice(&d.at.key.to_le_bytes());
-    out.extend_from_slice(&d.value.to_le_bytes());
-    out.extend_from_slice(&d.when.as_nanos().to_le_bytes());
+impl Bare {
+    fn to_bytes(self) -> [u8; BARE_BYTES] {
+        let mut out = [0; BARE_BYTES];
+        out[0] = self.at.stream.0;
+        out[1..3].copy_from_slice(&self.node.0.to_le_bytes());
+        out[3..7].copy_from_slice(&self.at.n.to_le_bytes());
+        out[7..15].copy_from_slice(&self.at.key.to_le_bytes());
+        out[15..23].copy_from_slice(&self.value.to_le_bytes());
+        out[23..31].copy_from_slice(&self.when.as_nanos().to_le_bytes());
+        out
+    }
+
+    fn from_bytes(b: &[u8]) -> Option<Bare> {
+        let word = |at: usize| Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?));
+        let node = NodeId(u16::from_le_bytes(b.get(1..3)?.try_into().ok()?));
+        let n = u32::from_le_bytes(b.get(3..7)?.try_into().ok()?);
+        let at = Address { stream: Stream(*b.first()?), key: word(7)?, n };
+        Some(Bare { at, value: word(15)?, when: Instant(word(23)?), node })
+    }
 }
 
 /// What a child told, taken apart.
 pub(super) struct Heard {
-    /// Without test, seed, wall and aslr, which the parent knows.
-    pub report: Report,
+    /// Without test, seed, wall and aslr, which the parent knows. `None` if the process ended before its run did.
+    pub report: Option<Report>,
     /// The deviations without words, if they were asked for.
     pub bare: Vec<Bare>,
-    /// The nodes' names, if they were.
-    pub nodes: Vec<String>,
 }
 
-/// Reads a child's report; `None` if there is none, or half of one.
-pub(super) fn hear(bytes: &[u8]) -> Option<Heard> {
-    let (head, rest) = bytes.split_at_checked(4)?;
-    let len = u32::from_le_bytes(head.try_into().ok()?) as usize;
-    let (json, bare) = rest.split_at_checked(len)?;
-    let told: Told = serde_json::from_slice(json).ok()?;
-    let report = Report {
+/// Takes a child's report apart.
+pub(super) fn hear(bytes: &[u8]) -> Heard {
+    let (bare, told) = split(bytes);
+    let report = told.map(|told| Report {
         test: String::new(),
         seed: 0,
         verdict: told.verdict,
@@ -222,29 +243,28 @@ pub(super) fn hear(bytes: &[u8]) -> Option<Heard> {
         deviations: told.deviations,
         latencies: told.latencies,
         aslr: false,
+    });
+    Heard { report, bare: bare.chunks_exact(BARE_BYTES).filter_map(Bare::from_bytes).collect() }
+}
+
+fn split(bytes: &[u8]) -> (&[u8], Option<Told>) {
+    let whole = || {
+        let rest = bytes.strip_suffix(&WHOLE)?;
+        let (rest, len) = rest.split_at_checked(rest.len().checked_sub(4)?)?;
+        let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
+        let (bare, json) = rest.split_at_checked(rest.len().checked_sub(len)?)?;
+        Some((bare, serde_json::from_slice(json).ok()?))
     };
-    let bare = bare.chunks_exact(BARE_BYTES).filter_map(read_bare).collect();
-    Some(Heard { report, bare, nodes: told.nodes })
+    whole().map_or((bytes, None), |(bare, told)| (bare, Some(told)))
 }
 
-fn read_bare(b: &[u8]) -> Option<Bare> {
-    let word = |at: usize| Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?));
-    let node = NodeId(u16::from_le_bytes(b.get(1..3)?.try_into().ok()?));
-    let n = u32::from_le_bytes(b.get(3..7)?.try_into().ok()?);
-    let at = Address { stream: Stream(b[0]), key: word(7)?, n };
-    Some(Bare { at, value: word(15)?, when: Instant(word(23)?), node })
-}
-
-/// Says where a panic happened, in virtual time, and keeps the place for the verdict.
+/// Lets panics inside a run say where in the run they happened, without a backtrace of the runner's own frames.
 pub(super) fn hook_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let Some(world) = World::current() else { return before(info) };
-        if let Some(location) = info.location() {
-            world.note_panic(location);
-        }
-        let task = world.acting_task().map(|t| format!(" in {t}")).unwrap_or_default();
-        eprintln!("panicked at {} s{task}: {info}", world.now());
+        let task = world.acting_task().map(|t| format!("in {t}: ")).unwrap_or_default();
+        eprintln!("{task}{info}");
     }));
 }
 
@@ -252,28 +272,32 @@ pub(super) fn hook_panics() {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_deviation_survives_its_bytes() {
-        let d = choices::Deviation {
-            at: Address { stream: Stream::DISK, key: 0x0123_4567_89ab_cdef, n: 77 },
-            value: u64::MAX,
-            when: Instant(3_214_000_000),
-            node: NodeId(513),
-            what: "tear",
-            subject: "wal".into(),
-        };
-        let mut bytes = Vec::new();
-        push_bare(&mut bytes, &d);
-        assert_eq!(bytes.len(), BARE_BYTES);
-        let bare = Bare { at: d.at, value: d.value, when: d.when, node: d.node };
-        assert_eq!(read_bare(&bytes), Some(bare));
+    fn bare() -> Bare {
+        let at = Address { stream: Stream::DISK, key: 0x0123_4567_89ab_cdef, n: 77 };
+        Bare { at, value: u64::MAX, when: Instant(3_214_000_000), node: NodeId(513) }
     }
 
     #[test]
-    fn half_a_report_is_none() {
-        assert!(hear(b"").is_none());
-        assert!(hear(&[9, 0, 0, 0, b'{']).is_none());
-        assert!(hear(&[2, 0, 0, 0, b'{', b'}']).is_none());
+    fn a_deviation_survives_its_bytes() {
+        assert_eq!(Bare::from_bytes(&bare().to_bytes()), Some(bare()));
+    }
+
+    #[test]
+    fn deviations_are_heard_with_and_without_the_report_behind_them() {
+        let json = br#"{"verdict":"passed","digest":5,"now_ns":1,"events":2,"deviated":1}"#;
+        let mut bytes = bare().to_bytes().to_vec();
+        assert!(hear(&bytes).report.is_none() && hear(&bytes).bare == [bare()]);
+        bytes.extend_from_slice(json);
+        bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&WHOLE);
+        let heard = hear(&bytes);
+        assert_eq!(heard.report.expect("whole").digest, 5);
+        assert_eq!(heard.bare, [bare()]);
+        assert!(
+            hear(b"").report.is_none()
+                && hear(b"told").report.is_none()
+                && hear(b"\xff\xff\xff\xfftold").report.is_none()
+        );
     }
 
     #[test]
@@ -281,7 +305,7 @@ mod tests {
         let tape = TapeCell::new();
         let at = |key, n| Address { stream: Stream::NET, key, n };
         tape.fill([(at(9, 1), 5), (at(2, 7), 3), (at(9, 0), 0)].into_iter());
-        let mut answers = Answers { seeded: Seeded::new(0), tape: Some(tape) };
+        let mut answers = Answers { seeded: Seeded::new(0), tape: Some(tape), tell: 0 };
         let law = Law::Below(100);
         assert_eq!([at(9, 1), at(2, 7), at(9, 0), at(1, 1)].map(|a| answers.answer(a, &law)), [5, 3, 0, 0]);
     }

@@ -4,8 +4,8 @@ use super::child::{Child, TapeCell, hook_panics};
 use super::orders::{MOST_JOBS, Misuse, Mode, Orders};
 use super::pool::Pool;
 use super::protocol::{Lines, PROTOCOL};
-use super::{DEFAULT_MEMORY_BYTES, TestInfo, regressions, sweep};
-use crate::Sim;
+use super::{DEFAULT_MEMORY_BYTES, TestInfo, minimise, regressions, replay, sweep};
+use crate::{Ending, Sim};
 use serde_json::json;
 use sim_libc::process::{self, Launcher, Limits};
 use std::fs::File;
@@ -17,7 +17,8 @@ use std::os::fd::AsFd;
 pub(super) fn work<B, F>(info: TestInfo, body: B) -> !
 where
     B: Fn(Sim) -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future + 'static,
+    F::Output: Ending,
 {
     process::begin();
     let mut lines = match io::stdin().as_fd().try_clone_to_owned() {
@@ -39,7 +40,8 @@ where
     std::process::exit(0)
 }
 
-enum Failure {
+/// Why the runner could not do what was asked.
+pub(super) enum Failure {
     Misuse(Misuse),
     Io(io::Error),
 }
@@ -59,17 +61,18 @@ impl From<io::Error> for Failure {
 fn told<B, F>(info: TestInfo, body: B, lines: &mut Lines) -> Result<(), Failure>
 where
     B: Fn(Sim) -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future + 'static,
+    F::Output: Ending,
 {
     let orders = Orders::from_env()?;
-    let known = regressions::read(&regressions::path(info.manifest_dir, info.name))?;
+    let known = regressions::read(&regressions::path(&orders.folder(info.manifest_dir), info.name))?;
     let aslr = !process::aslr_off();
     lines.send(
         "hello",
         json!({
             "protocol": PROTOCOL,
             "test": info.name,
-            "seeds": sweep::planned(&info, &orders, &known),
+            "seeds": if orders.single() || orders.mode == Mode::Bisect { 1 } else { sweep::planned(&info, &orders, &known) },
             "aslr": if aslr { "on" } else { "off" },
         }),
     );
@@ -92,14 +95,16 @@ where
     let tape = TapeCell::new();
     hook_panics();
     let child = Child { info, body, tape: tape.clone(), watchdog: orders.watchdog, dispatch: crate::run::subscriber() };
-    let limits = Limits { memory_bytes };
+    let limits = Limits { memory_bytes, ..Limits::default() };
     let launcher = Launcher::start(MOST_JOBS, limits, Box::new(move |order| child.run(order)))?;
     let jobs = orders.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr);
     match orders.mode {
-        Mode::Sweep | Mode::Digests | Mode::Replay | Mode::Bisect => {
-            sweep::sweep(&mut pool, &info, &orders, &known, lines)?;
+        Mode::Bisect => minimise::bisect(&mut pool, &info, &orders, lines),
+        Mode::Sweep | Mode::Replay if orders.single() => replay::replay(&mut pool, &info, &orders, &known, lines),
+        Mode::Replay => {
+            Err(Misuse("SIM_MODE=replay needs SIM_SEED or SIM_TAPE: what is to be run again".into()).into())
         }
+        Mode::Sweep | Mode::Digests => Ok(sweep::sweep(&mut pool, &info, &orders, &known, lines)?),
     }
-    Ok(())
 }

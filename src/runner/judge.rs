@@ -1,6 +1,6 @@
 //! From how a child ended to the verdict of its run.
 
-use super::child::{Bare, TRACE_MARK, hear};
+use super::child::{Bare, Heard, TRACE_MARK, hear};
 use crate::report::Report;
 use sim_core::{Instant, Verdict};
 use sim_libc::process::{Ended, Exit, NoteKind};
@@ -11,17 +11,34 @@ pub(super) struct Finished {
     pub report: Report,
     /// The deviations without words, if they were asked for.
     pub bare: Vec<Bare>,
-    /// Names of nodes, with them.
-    pub nodes: Vec<String>,
     /// What the program printed, and the trace, if they were asked for.
     pub printed: Printed,
 }
 
-/// The two kinds of lines of a child's output.
+/// A child's output: lines of the program and of the trace, in the order they came.
 #[derive(Default)]
-pub(super) struct Printed {
-    pub trace: Vec<String>,
-    pub output: Vec<String>,
+pub(super) struct Printed(Vec<Line>);
+
+struct Line {
+    of_trace: bool,
+    text: String,
+}
+
+impl Printed {
+    /// The lines of the trace.
+    pub fn trace(&self) -> Vec<&str> {
+        self.0.iter().filter(|l| l.of_trace).map(|l| l.text.as_str()).collect()
+    }
+
+    /// The lines of the program.
+    pub fn output(&self) -> Vec<&str> {
+        self.0.iter().filter(|l| !l.of_trace).map(|l| l.text.as_str()).collect()
+    }
+
+    /// All lines.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|l| l.text.as_str())
+    }
 }
 
 /// What is known about the test besides the child.
@@ -35,17 +52,15 @@ pub(super) struct Frame<'a> {
 
 /// Judges how a child ended.
 pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
-    let heard = hear(ended.report).filter(|_| ended.exit == Exit::Status(0));
-    let (mut report, bare, nodes) = match heard {
-        Some(heard) => (heard.report, heard.bare, heard.nodes),
-        None => (without_report(verdict_of(ended, frame)), Vec::new(), Vec::new()),
-    };
+    let Heard { report, bare } = hear(ended.report);
+    let told = report.filter(|_| ended.exit == Exit::Status(0));
+    let mut report = told.unwrap_or_else(|| without_report(verdict_of(ended, frame)));
     report.test = frame.test.to_owned();
     report.seed = ended.order.seed;
     report.wall = ended.wall;
     report.aslr = frame.aslr;
     let printed = if frame.printed { take_apart(&ended.output.to_bytes()) } else { Printed::default() };
-    Finished { report, bare, nodes, printed }
+    Finished { report, bare, printed }
 }
 
 /// The verdict on a child that told none itself.
@@ -95,18 +110,19 @@ fn without_report(verdict: Verdict) -> Report {
 }
 
 fn take_apart(bytes: &[u8]) -> Printed {
-    let mut printed = Printed::default();
+    let mut lines = Vec::new();
+    let mut push = |of_trace, text: &str| lines.push(Line { of_trace, text: text.to_owned() });
     for line in String::from_utf8_lossy(bytes).lines() {
         // What the program printed without an end of line may stand before a line of the trace.
         match line.split_once(TRACE_MARK) {
             Some((before, trace)) => {
                 if !before.is_empty() {
-                    printed.output.push(before.to_owned());
+                    push(false, before);
                 }
-                printed.trace.push(trace.to_owned());
+                push(true, trace);
             }
-            None => printed.output.push(line.to_owned()),
+            None => push(false, line),
         }
     }
-    printed
+    Printed(lines)
 }

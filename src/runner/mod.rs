@@ -8,19 +8,22 @@
 //! reads the trace, and looks at the digest.
 
 mod child;
+mod describe;
 mod inner;
 mod judge;
+mod minimise;
 pub mod orders;
 mod outer;
 mod pool;
 mod protocol;
 mod regressions;
+mod replay;
 mod sweep;
 pub mod tape;
 
 pub use protocol::PROTOCOL;
 
-use crate::Sim;
+use crate::{Ending, Sim};
 use sim_core::{Settings, World};
 use std::future::Future;
 use std::time::Duration;
@@ -77,7 +80,8 @@ impl TestInfo {
 pub fn test<B, F>(info: TestInfo, body: B)
 where
     B: Fn(Sim) -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future + 'static,
+    F::Output: Ending,
 {
     if World::current().is_some() {
         panic!("the simulated test {} was called inside a run: a run cannot start inside another", info.name);

@@ -70,6 +70,8 @@ pub struct Orders {
     pub watchdog: Duration,
     /// `SIM_RESULTS`: a file that JSON lines are appended to, or a socket they are sent to.
     pub results: Option<PathBuf>,
+    /// `SIM_DIR`: where `sim-regressions` and `sim-results` are kept; beside the package's manifest unless given.
+    pub folder: Option<PathBuf>,
     /// `SIM_REVERSE`: the seeds in falling order.
     pub reverse: bool,
     /// `SIM_BISECT_RUNS`: most runs of one minimisation.
@@ -131,6 +133,7 @@ impl Orders {
             time_budget: parsed("SIM_TIME_BUDGET")()?.map(|g| g.duration()).transpose()?,
             watchdog: parsed("SIM_WATCHDOG")()?.map(|g| g.duration()).transpose()?.unwrap_or(Duration::from_secs(10)),
             results: parsed("SIM_RESULTS")()?.map(|g| PathBuf::from(g.value)),
+            folder: parsed("SIM_DIR")()?.map(|g| PathBuf::from(g.value)),
             reverse: parsed("SIM_REVERSE")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
             bisect_runs: parsed("SIM_BISECT_RUNS")()?
                 .map(|g| g.between(1, u32::MAX as u64))
@@ -146,6 +149,11 @@ impl Orders {
             return Err(Misuse("SIM_INPLACE=1 needs SIM_SEED: one process runs one seed".into()));
         }
         Ok(orders)
+    }
+
+    /// Where files about a test of the package at `manifest_dir` are kept.
+    pub fn folder(&self, manifest_dir: &str) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| PathBuf::from(manifest_dir))
     }
 
     /// Whether one run is wanted, in place: a seed or a tape, and nothing else.

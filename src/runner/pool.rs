@@ -61,8 +61,9 @@ impl Pool {
         Pool { launcher, jobs: jobs.min(slots), tape, test, memory_bytes, aslr, shared, held, printed }
     }
 
-    pub fn aslr(&self) -> bool {
-        self.aslr
+    /// How many children work at a time.
+    pub fn jobs(&self) -> usize {
+        self.jobs
     }
 
     /// Works until there is no job left and none runs.

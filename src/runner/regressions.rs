@@ -18,8 +18,8 @@ pub(super) struct Regression {
 }
 
 /// The file of a test.
-pub(super) fn path(manifest_dir: &str, test: &str) -> PathBuf {
-    Path::new(manifest_dir).join("sim-regressions").join(format!("{}.txt", test.replace("::", ".")))
+pub(super) fn path(folder: &Path, test: &str) -> PathBuf {
+    folder.join("sim-regressions").join(format!("{}.txt", test.replace("::", ".")))
 }
 
 /// Reads the file; no file is an empty one.

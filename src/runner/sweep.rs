@@ -28,11 +28,6 @@ const PROGRESS: Duration = Duration::from_millis(100);
 const FIRST: u64 = 0;
 const AGAIN: u64 = 1;
 
-/// How a sweep ended.
-pub(super) struct Swept {
-    pub failed: u64,
-}
-
 struct Sweep<'a> {
     info: &'a TestInfo,
     orders: &'a Orders,
@@ -212,7 +207,7 @@ pub(super) fn sweep(
     orders: &Orders,
     known: &[Regression],
     lines: &mut Lines,
-) -> io::Result<Swept> {
+) -> io::Result<()> {
     let now = Instant::now();
     let mut sweep = Sweep {
         info,
@@ -244,7 +239,7 @@ pub(super) fn sweep(
             if failed > FAILURE_LINES as u64 + 1 {
                 lines.say(format!("… and {} more", failed - FAILURE_LINES as u64 - 1));
             }
-            keep(info, known, &failures, lines);
+            keep(info, orders, known, &failures, lines);
         }
         let never: Vec<&String> = configured.iter().filter(|kind| !fired.contains_key(*kind)).collect();
         if !never.is_empty() && failed == 0 {
@@ -284,7 +279,7 @@ pub(super) fn sweep(
             "wall": wall,
         }),
     );
-    Ok(Swept { failed })
+    Ok(())
 }
 
 /// Runs the first failing seed once more, looking.
@@ -305,7 +300,7 @@ fn show_first(pool: &mut Pool, info: &TestInfo, first: &Report, lines: &mut Line
 /// Everything about one failure.
 pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) -> String {
     let mut text = String::new();
-    let mut section = |name: &str, lines: &[String], most: usize| {
+    let mut section = |name: &str, lines: &[&str], most: usize| {
         if lines.is_empty() {
             return;
         }
@@ -319,11 +314,17 @@ pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) 
             text.push('\n');
         });
     };
-    section("trace", &printed.trace, TRACE_LINES);
-    section("output", &printed.output, OUTPUT_LINES);
-    let [replay, bisect] = ["replay", "bisect"].map(|verb| command(verb, info, report.seed));
-    text.push_str(&format!("--- failure\n{}\n{}\n  {replay}\n  {bisect}", report.verdict, report.line()));
+    section("trace", &printed.trace(), TRACE_LINES);
+    section("output", &printed.output(), OUTPUT_LINES);
+    text.push_str("--- failure\n");
+    text.push_str(&verdict_text(info, report));
     text
+}
+
+/// A failure, its verdict line, and the commands that go on from it.
+pub(super) fn verdict_text(info: &TestInfo, report: &Report) -> String {
+    let [replay, bisect] = ["replay", "bisect"].map(|verb| command(verb, info, report.seed));
+    format!("{}\n{}\n  {replay}\n  {bisect}", report.verdict, report.line())
 }
 
 /// Runs one seed, or a tape, and waits for it.
@@ -343,14 +344,14 @@ pub(super) fn run_once(
         }
     }
     let order = Order { seed, mode, index: 0, argument: FIRST };
-    let mut once = Once(Some(Job { order, answers, printed: mode & mode::TRACE != 0 }), None);
+    let mut once = Once(Some(Job { order, answers, printed: mode & (mode::TRACE | mode::TRACE_JSON) != 0 }), None);
     pool.work(&mut once)?;
     once.1.ok_or_else(|| io::Error::other("the run was never begun"))
 }
 
 /// Appends the failures to the regression file.
-fn keep(info: &TestInfo, known: &[Regression], failures: &BTreeMap<u64, Report>, lines: &mut Lines) {
-    let path = regressions::path(info.manifest_dir, info.name);
+fn keep(info: &TestInfo, orders: &Orders, known: &[Regression], failures: &BTreeMap<u64, Report>, lines: &mut Lines) {
+    let path = regressions::path(&orders.folder(info.manifest_dir), info.name);
     let failures: Vec<(&Report, String)> = failures.values().map(|r| (r, command("replay", info, r.seed))).collect();
     match regressions::append(&path, known, &failures) {
         Ok(0) => {}
