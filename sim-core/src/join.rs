@@ -8,6 +8,7 @@ use pin_project::pin_project;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,6 +146,7 @@ pub(crate) struct Spawned<F: Future> {
     #[pin]
     future: Option<F>,
     cell: Arc<Cell<F::Output>>,
+    id: Id,
 }
 
 impl<F: Future> Spawned<F> {
@@ -152,7 +154,7 @@ impl<F: Future> Spawned<F> {
     pub(crate) fn new(future: F, id: Id, task: u64) -> (Self, JoinHandle<F::Output>) {
         let cell =
             Arc::new(Cell { done: AtomicBool::new(false), state: Mutex::new(State { result: None, waker: None }) });
-        (Spawned { future: Some(future), cell: cell.clone() }, JoinHandle { cell, id, task })
+        (Spawned { future: Some(future), cell: cell.clone(), id }, JoinHandle { cell, id, task })
     }
 }
 
@@ -163,8 +165,9 @@ impl<F: Future> Body for Spawned<F> {
         match future.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(output) => {
-                this.future.set(None);
-                this.cell.complete(Ok(output));
+                // As in tokio, a destructor that panics takes the output with it.
+                let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+                this.cell.complete(dropped.map(|()| output).map_err(|payload| JoinError::panicked(*this.id, payload)));
                 Poll::Ready(())
             }
         }
@@ -173,8 +176,8 @@ impl<F: Future> Body for Spawned<F> {
     fn end(self: Pin<&mut Self>, error: JoinError) {
         let mut this = self.project();
         if this.future.is_some() {
-            this.future.set(None);
-            this.cell.complete(Err(error));
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            this.cell.complete(Err(dropped.map_or_else(|payload| JoinError::panicked(*this.id, payload), |()| error)));
         }
     }
 }
