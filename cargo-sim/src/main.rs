@@ -1,1 +1,130 @@
-fn main() {}
+//! `cargo sim`: builds the tests of a project, hands out seeds, and reads what came of them.
+//!
+//! It never links the program under test and never interprets a run: the library in the test binary does both and tells
+//! what happened in lines of JSON over a socket.
+
+mod args;
+mod audit;
+mod build;
+mod junit;
+mod output;
+mod process;
+mod select;
+
+use args::{Cli, Command};
+use clap::Parser;
+use output::Output;
+use process::{Ended, Interrupt, run_test};
+use select::Test;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Misuse, or nothing could be run: said once, exit status 2.
+struct Refused(String);
+
+impl From<String> for Refused {
+    fn from(message: String) -> Refused {
+        Refused(message)
+    }
+}
+
+fn main() -> ExitCode {
+    // As `cargo sim …` cargo passes the name of the subcommand on.
+    let mut given: Vec<_> = std::env::args_os().collect();
+    if given.get(1).is_some_and(|first| first == "sim") {
+        given.remove(1);
+    }
+    let cli = Cli::parse_from(given);
+    match work(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Refused(message)) => {
+            eprintln!("cargo sim: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn work(cli: Cli) -> Result<bool, Refused> {
+    let interrupt = Interrupt::listen()?;
+    match cli.command {
+        Command::Test(test) => {
+            let tests = select::tests(&test.select, test.name.as_deref())?;
+            let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
+            let clean = sweep(&tests, &test, &mut output, &interrupt)?;
+            output.finish();
+            Ok(clean)
+        }
+        Command::Replay(replay) => {
+            let tests = select::tests(&replay.select, Some(&replay.name))?;
+            let mut output = Output::open(None, None)?;
+            one(&tests[0], &replay.environment()?, &mut output, &interrupt)
+        }
+        Command::Bisect(bisect) => {
+            let tests = select::tests(&bisect.select, Some(&bisect.name))?;
+            let mut output = Output::open(bisect.json.as_deref(), None)?;
+            one(&tests[0], &bisect.environment(), &mut output, &interrupt)
+        }
+        Command::Audit(audit) => {
+            let tests = select::tests(&audit.select, audit.name.as_deref())?;
+            audit::audit(&tests, &audit, &interrupt)
+        }
+    }
+}
+
+/// Runs one simulated test and says what it says.
+fn one(test: &Test, env: &[(String, String)], output: &mut Output, interrupt: &Interrupt) -> Result<bool, Refused> {
+    let ended = run_test(test, env, interrupt, &mut |message| output.message(test, message))?;
+    output.clear_bar();
+    match ended {
+        Ended::Simulated { failed, .. } => Ok(!failed),
+        Ended::Plain { .. } => {
+            Err(Refused(format!("{} is a plain test: it enters no World and has no seeds", test.full)))
+        }
+        Ended::Interrupted => Ok(false),
+    }
+}
+
+/// All tests, one after the other; each uses all jobs.
+fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: &Interrupt) -> Result<bool, Refused> {
+    let began = Instant::now();
+    let (mut passed, mut failed) = (0u64, 0u64);
+    for (i, test) in tests.iter().enumerate() {
+        // What is left of the time is shared evenly among the tests that are left.
+        let budget = args.time_budget.map(|all| {
+            let left = all.saturating_sub(began.elapsed()) / (tests.len() - i) as u32;
+            left.max(Duration::from_millis(1))
+        });
+        let began = Instant::now();
+        let ended = run_test(test, &args.environment(budget), interrupt, &mut |message| output.message(test, message))?;
+        output.clear_bar();
+        match ended {
+            Ended::Simulated { failed: true, message } => {
+                failed += 1;
+                output.ended(test, began.elapsed(), Some(&message));
+            }
+            Ended::Plain { passed: false, text } => {
+                failed += 1;
+                println!("{text}\ntest {} ... FAILED", test.full);
+                output.ended(test, began.elapsed(), Some(&text));
+            }
+            Ended::Simulated { .. } => {
+                passed += 1;
+                output.ended(test, began.elapsed(), None);
+            }
+            Ended::Plain { .. } => {
+                passed += 1;
+                println!("test {} ... ok", test.full);
+                output.ended(test, began.elapsed(), None);
+            }
+            Ended::Interrupted => {
+                println!("cargo sim: interrupted in {}; what was found so far:", test.full);
+                failed += 1;
+                break;
+            }
+        }
+    }
+    let (seeds, bad) = output.seeds();
+    println!("{passed} passed, {failed} failed; {seeds} seeds, {bad} of them failed");
+    Ok(failed == 0)
+}

@@ -1,0 +1,325 @@
+//! What can be asked for, and the environment that asks the library for it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Deterministic simulation testing: sweep seeds, replay, audit and minimise.
+#[derive(Parser, Debug)]
+#[command(name = "cargo sim", bin_name = "cargo sim", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 clean, 1 a run failed, 2 misuse (nothing was run or written).\n\n\
+Examples:\n  cargo sim test                          every test, as many seeds as each asks for\n  \
+cargo sim test lost_writes --seeds 10000\n  cargo sim replay lost_writes --seed 0x2a --trace text\n  \
+cargo sim bisect lost_writes --seed 0x2a")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run tests over their seeds
+    #[command(
+        after_help = "Examples:\n  cargo sim test -p kv\n  cargo sim test lost_writes --seed-range 0x1000..0x2000 --jobs 4\n  \
+cargo sim test --shard 2/8 --time-budget 10m --keep-going --junit results.xml\n\n\
+Seeds are counted from 0. Failing seeds are kept in sim-regressions/TEST.txt and run first by every later sweep."
+    )]
+    Test(TestArgs),
+    /// Run one seed again, with its trace and latencies
+    #[command(after_help = "Examples:\n  cargo sim replay lost_writes --seed 0x2a\n  \
+cargo sim replay lost_writes --seed 0x2a --trace json\n  \
+cargo sim replay lost_writes --seed 0x2a --tape sim-results/kv.lost_writes-0x2a.tape")]
+    Replay(ReplayArgs),
+    /// Run every seed twice, the second time in a new process with another folder, environment and order, and compare
+    #[command(after_help = "Examples:\n  cargo sim audit --seeds 200\n  cargo sim audit lost_writes")]
+    Audit(AuditArgs),
+    /// Find the few deviations that a failing seed needs, and write them as a tape
+    #[command(after_help = "Examples:\n  cargo sim bisect lost_writes --seed 0x2a\n  \
+cargo sim bisect lost_writes --seed 0x2a --json why.jsonl")]
+    Bisect(BisectArgs),
+}
+
+/// Which tests are built, as for `cargo test`.
+#[derive(Args, Debug, Default)]
+pub struct Select {
+    /// The package
+    #[arg(short, long, value_name = "PKG")]
+    pub package: Vec<String>,
+    /// All packages of the workspace
+    #[arg(long)]
+    pub workspace: bool,
+    /// Only the library's unit tests
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub lib: bool,
+    /// Only this integration test target
+    #[arg(long = "test", value_name = "NAME", help_heading = "Options of cargo test")]
+    pub targets: Vec<String>,
+    /// Features to turn on
+    #[arg(short = 'F', long, value_name = "FEATURES", help_heading = "Options of cargo test")]
+    pub features: Vec<String>,
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub all_features: bool,
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub no_default_features: bool,
+    /// Build with optimisations
+    #[arg(short, long, help_heading = "Options of cargo test")]
+    pub release: bool,
+    #[arg(long, value_name = "NAME", conflicts_with = "release", help_heading = "Options of cargo test")]
+    pub profile: Option<String>,
+    #[arg(long, value_name = "PATH", help_heading = "Options of cargo test")]
+    pub manifest_path: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", help_heading = "Options of cargo test")]
+    pub target_dir: Option<PathBuf>,
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub locked: bool,
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub offline: bool,
+    #[arg(long, help_heading = "Options of cargo test")]
+    pub frozen: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// The test: its name, or a part that no other has. All tests unless given
+    #[arg(value_name = "TEST")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub select: Select,
+    /// How many seeds, counted from 0
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["seed", "seed_range"])]
+    pub seeds: Option<u64>,
+    /// One seed, decimal or 0x…
+    #[arg(long, value_name = "S", value_parser = seed, conflicts_with = "seed_range")]
+    pub seed: Option<u64>,
+    /// The seeds from A to B, without B
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    pub seed_range: Option<Range<u64>>,
+    /// Only the I-th of N parts of the seeds, for a sweep that N machines share
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<String>,
+    /// How many seeds run at a time; as many as there are processors unless given
+    #[arg(short, long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+    /// Begin no new seed after this time, shared among the tests
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_budget: Option<Duration>,
+    /// Run all seeds, also after one has failed
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Write every verdict to FILE as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a JUnit report to FILE
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// The test: its name, or a part that no other has
+    #[arg(value_name = "TEST")]
+    pub name: String,
+    #[command(flatten)]
+    pub select: Select,
+    /// The seed, decimal or 0x…
+    #[arg(long, value_name = "S", value_parser = seed)]
+    pub seed: u64,
+    /// Exact answers in place of the seed's
+    #[arg(long, value_name = "FILE")]
+    pub tape: Option<PathBuf>,
+    /// Print the whole trace
+    #[arg(long, value_enum)]
+    pub trace: Option<TraceShape>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TraceShape {
+    /// Columns for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub struct AuditArgs {
+    /// The test: its name, or a part that no other has. All tests unless given
+    #[arg(value_name = "TEST")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub select: Select,
+    /// How many seeds, counted from 0
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub seeds: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub struct BisectArgs {
+    /// The test: its name, or a part that no other has
+    #[arg(value_name = "TEST")]
+    pub name: String,
+    #[command(flatten)]
+    pub select: Select,
+    /// The failing seed, decimal or 0x…
+    #[arg(long, value_name = "S", value_parser = seed)]
+    pub seed: u64,
+    /// Write what was found to FILE as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Most runs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
+    /// Most real time
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time_budget: Option<Duration>,
+}
+
+type Environment = Vec<(String, String)>;
+
+fn var(name: &str, value: impl ToString) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}
+
+fn millis(d: Duration) -> String {
+    format!("{}ms", d.as_millis().max(1))
+}
+
+impl TestArgs {
+    pub fn environment(&self, budget: Option<Duration>) -> Environment {
+        let mut env = vec![var("SIM_MODE", "sweep")];
+        env.extend(self.seeds.map(|n| var("SIM_SEEDS", n)));
+        env.extend(self.seed.map(|s| var("SIM_SEED", s)));
+        env.extend(self.seed_range.as_ref().map(|r| var("SIM_SEEDS", format!("{}..{}", r.start, r.end))));
+        env.extend(self.shard.as_ref().map(|s| var("SIM_SHARD", s)));
+        env.extend(self.jobs.map(|j| var("SIM_JOBS", j)));
+        env.extend(budget.map(|b| var("SIM_TIME_BUDGET", millis(b))));
+        env.extend(self.keep_going.then(|| var("SIM_KEEP_GOING", 1)));
+        env
+    }
+}
+
+impl ReplayArgs {
+    pub fn environment(&self) -> Result<Environment, String> {
+        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", self.seed)];
+        if let Some(tape) = &self.tape {
+            let whole = std::path::absolute(tape).map_err(|e| format!("the tape {}: {e}", tape.display()))?;
+            env.push(var("SIM_TAPE", whole.display()));
+        }
+        env.extend(self.trace.map(|t| var("SIM_TRACE", format!("{t:?}").to_lowercase())));
+        Ok(env)
+    }
+}
+
+impl BisectArgs {
+    pub fn environment(&self) -> Environment {
+        let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.seed)];
+        env.extend(self.runs.map(|n| var("SIM_BISECT_RUNS", n)));
+        env.extend(self.time_budget.map(|t| var("SIM_BISECT_TIME", millis(t))));
+        env
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    number(text).ok_or_else(|| "expected a seed, decimal or 0x…, below 2^64".into())
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    number(text).filter(|n| *n > 0).ok_or_else(|| "expected how many seeds, at least 1".into())
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let ends = text.split_once("..").and_then(|(a, b)| number(a).zip(number(b)));
+    match ends {
+        Some((a, b)) if a < b => Ok(a..b),
+        Some(_) => Err("expected A..B with A < B: this range is empty".into()),
+        None => Err("expected a range of seeds A..B, decimal or 0x…".into()),
+    }
+}
+
+fn shard(text: &str) -> Result<String, String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse::<u64>().ok()?, n.parse::<u64>().ok()?)));
+    match parts {
+        Some((i, n)) if 1 <= i && i <= n => Ok(text.to_owned()),
+        _ => Err("expected I/N with 1 <= I <= N".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (figure, unit) = text.split_at(digits);
+    let factor_ms = match unit {
+        "ms" => Some(1),
+        "" | "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let ms = factor_ms.and_then(|f: u64| figure.parse::<u64>().ok()?.checked_mul(f)).filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis).ok_or_else(|| "expected a duration such as 60s, 500ms or 5m".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_the_environment_of_the_library() {
+        let cli = Cli::parse_from([
+            "cargo sim",
+            "test",
+            "-p",
+            "kv",
+            "lost",
+            "--seed-range",
+            "0x10..32",
+            "--shard",
+            "1/2",
+            "--jobs",
+            "3",
+            "--keep-going",
+        ]);
+        let Command::Test(test) = cli.command else { panic!("it is `test`") };
+        let env = test.environment(Some(Duration::from_secs(60)));
+        for (name, value) in [
+            ("SIM_SEEDS", "16..32"),
+            ("SIM_SHARD", "1/2"),
+            ("SIM_JOBS", "3"),
+            ("SIM_TIME_BUDGET", "60000ms"),
+            ("SIM_KEEP_GOING", "1"),
+        ] {
+            assert!(env.contains(&var(name, value)), "{name}={value} in {env:?}");
+        }
+    }
+
+    #[test]
+    fn misuse_is_refused_with_what_was_expected() {
+        for (given, expected) in [
+            (vec!["test", "--seed", "x"], "decimal or 0x"),
+            (vec!["test", "--seeds", "0"], "at least 1"),
+            (vec!["test", "--seed-range", "9..3"], "this range is empty"),
+            (vec!["test", "--seed-range", "9"], "A..B"),
+            (vec!["test", "--shard", "3/2"], "1 <= I <= N"),
+            (vec!["test", "--time-budget", "soon"], "a duration"),
+            (vec!["test", "--seed", "1", "--seeds", "2"], "cannot be used with"),
+            (vec!["replay", "t"], "--seed"),
+            (vec!["replay", "--seed", "1"], "<TEST>"),
+        ] {
+            let error = Cli::try_parse_from([&["cargo sim"], &given[..]].concat()).expect_err("misuse");
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Every seed twice: the second time in a new process, with another folder, another environment, another order and one
+//! job. What a seed does not decide shows as a digest that differs.
+
+use crate::Refused;
+use crate::args::AuditArgs;
+use crate::process::{Ended, Interrupt, run_test_in};
+use crate::select::Test;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Seeds whose difference is looked into, per test.
+const MOST_SHOWN: usize = 3;
+
+/// By seed: digest and verdict.
+type Digests = BTreeMap<String, (String, String)>;
+
+pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<bool, Refused> {
+    let elsewhere = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+    let (mut same, mut differ, mut failed) = (0, 0, 0);
+    for test in tests {
+        let mut env = vec![("SIM_MODE".to_owned(), "digests".to_owned())];
+        env.extend(args.seeds.map(|n| ("SIM_SEEDS".to_owned(), n.to_string())));
+        let Some(first) = digests(test, &test.folder(), &env, interrupt)? else { continue };
+        let mut other = env.clone();
+        other.extend(other_environment());
+        let Some(second) = digests(test, elsewhere.path(), &other, interrupt)? else { continue };
+        if interrupt.is_pressed() {
+            println!("cargo sim: interrupted in {}; what was found so far:", test.full);
+            failed += 1;
+            break;
+        }
+        failed += first.values().filter(|(_, verdict)| verdict != "passed").count();
+        let differing: Vec<&String> = first.iter().filter(|(s, d)| second.get(*s) != Some(d)).map(|(s, _)| s).collect();
+        println!(
+            "sim: test={} seeds={} same={} differ={}",
+            test.full,
+            first.len(),
+            first.len() - differing.len(),
+            differing.len()
+        );
+        for seed in differing.iter().take(MOST_SHOWN) {
+            let nothing = ("none".to_owned(), "not run".to_owned());
+            let (a, b) = (&first[*seed], second.get(*seed).unwrap_or(&nothing));
+            println!("  seed {seed}: digest {} ({}), elsewhere {} ({})", a.0, a.1, b.0, b.1);
+            println!("    {}", difference(test, elsewhere.path(), seed, interrupt)?);
+        }
+        same += first.len() - differing.len();
+        differ += differing.len();
+    }
+    println!("{same} seeds the same, {differ} differ, {failed} failed");
+    Ok(differ == 0 && failed == 0)
+}
+
+fn other_environment() -> Vec<(String, String)> {
+    [("SIM_REVERSE", "1".to_owned()), ("SIM_JOBS", "1".to_owned()), ("AUDIT_PADDING", "x".repeat(3000))]
+        .map(|(k, v)| (k.to_owned(), v))
+        .to_vec()
+}
+
+/// Runs a test's seeds; `None` for a plain test.
+fn digests(
+    test: &Test,
+    folder: &Path,
+    env: &[(String, String)],
+    interrupt: &Interrupt,
+) -> Result<Option<Digests>, Refused> {
+    let mut found = Digests::new();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let ended = run_test_in(test, folder, env, interrupt, &mut |message| {
+        if message["type"] == "verdict" {
+            found.insert(text(&message["seed"]), (text(&message["digest"]), text(&message["verdict"])));
+        }
+    })?;
+    Ok((!matches!(ended, Ended::Plain { .. })).then_some(found))
+}
+
+/// Where the two runs of a seed part, in words.
+fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) -> Result<String, Refused> {
+    let env: Vec<(String, String)> = [("SIM_MODE", "replay"), ("SIM_SEED", seed), ("SIM_TRACE", "text")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .to_vec();
+    let traced = |folder: &Path, env: &[(String, String)]| -> Result<Vec<String>, Refused> {
+        let mut lines = Vec::new();
+        run_test_in(test, folder, env, interrupt, &mut |message| {
+            if message["type"] == "say" {
+                lines.extend(message["text"].as_str().unwrap_or_default().lines().map(str::to_owned));
+            }
+        })?;
+        Ok(lines)
+    };
+    let here = traced(&test.folder(), &env)?;
+    let there = traced(elsewhere, &[env.clone(), other_environment()].concat())?;
+    let first = here.iter().zip(&there).position(|(a, b)| a != b);
+    Ok(match first {
+        Some(i) => format!(
+            "first difference, line {} of the trace:\n      here      {}\n      elsewhere {}",
+            i + 1,
+            here[i],
+            there[i]
+        ),
+        None if here.len() != there.len() => format!("one trace ends after {} lines", here.len().min(there.len())),
+        None => "their traces are the same: replayed alone, this seed gave the same run twice".into(),
+    })
+}
