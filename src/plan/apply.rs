@@ -83,13 +83,17 @@ impl Plan {
         let mut faults = self.faults;
         let mut end = Duration::ZERO;
         if let Some(swarm) = &self.swarm {
-            let nodes: Vec<String> = world.node_ids().into_iter().filter(|n| runs(world, *n)).map(|n| world.node_name(n)).collect();
+            let nodes: Vec<String> =
+                world.node_ids().into_iter().filter(|n| runs(world, *n)).map(|n| world.node_name(n)).collect();
             faults.extend(world.with_choices(|choices| swarm.draw(choices, &nodes, begin)));
             end = swarm.until;
         }
         for planned in &faults {
             for name in planned.fault.nodes() {
-                assert!(world.find_node(name).is_some(), "the plan names the node {name:?}, which does not exist: `{planned}`");
+                assert!(
+                    world.find_node(name).is_some(),
+                    "the plan names the node {name:?}, which does not exist: `{planned}`"
+                );
             }
             world.event(NodeId::OUTSIDE, "plan", || planned.to_string());
             state.planned.borrow_mut().insert(planned.fault.counter());
@@ -208,7 +212,8 @@ fn lift(world: &'static World, state: &PlanState, fault: &Fault) {
             }
         }
         Kind::ClockBump { node, .. } | Kind::ClockDrift { node, .. } => {
-            let same = |k: &Kind| matches!(k, Kind::ClockBump { node: n, .. } | Kind::ClockDrift { node: n, .. } if n == node);
+            let same =
+                |k: &Kind| matches!(k, Kind::ClockBump { node: n, .. } | Kind::ClockDrift { node: n, .. } if n == node);
             if !still(&same) {
                 world.reset_clock(id_of(world, node));
             }

@@ -163,7 +163,9 @@ impl Fault {
     /// The nodes it names.
     fn nodes(&self) -> Vec<&str> {
         match &self.kind {
-            Kind::Partition { a, b } | Kind::OneWay { from: a, to: b } => a.iter().chain(b).map(String::as_str).collect(),
+            Kind::Partition { a, b } | Kind::OneWay { from: a, to: b } => {
+                a.iter().chain(b).map(String::as_str).collect()
+            }
             Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => vec![from, to],
             Kind::Kill { node }
             | Kind::PowerCycle { node }

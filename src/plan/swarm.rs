@@ -57,7 +57,8 @@ impl Swarm {
         }
         let count = nodes.len() as u64;
         let epochs = count * TURNS;
-        let length = Duration::from_nanos(sim_core::nanos(self.until) / epochs.max(1));
+        // Whole milliseconds, so that a plan reads well.
+        let length = Duration::from_millis(sim_core::nanos(self.until) / 1_000_000 / epochs);
         let strikable = if self.keep_majority { (count - 1) / 2 } else { count };
         let mut planned = Vec::new();
         for kind in &self.kinds {
@@ -92,7 +93,13 @@ impl Swarm {
 fn draw_intensity(choices: &mut Choices, kind: &str, now: Instant) -> Ratio {
     let at = Address { stream: Stream::CONFIG, key: hash::key(&[hash::text("swarm"), hash::text(kind)]), n: 0 };
     choices.name_key(at.key, || kind.to_owned());
-    match choices.ask(at, Law::Weighted { none: 3, of: [3, 2, 1, 0] }, "how often a fault is planned", now, NodeId::OUTSIDE) {
+    match choices.ask(
+        at,
+        Law::Weighted { none: 3, of: [3, 2, 1, 0] },
+        "how often a fault is planned",
+        now,
+        NodeId::OUTSIDE,
+    ) {
         0 => Ratio::NEVER,
         1 => Ratio::new(1, 16),
         2 => Ratio::new(1, 6),
@@ -132,7 +139,9 @@ fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -
             let ns = 4_000_000i64 << details.below(17);
             Kind::ClockBump { node, by_ns: if details.below(2) == 0 { ns } else { -ns } }
         }
-        "clock-drift" => Kind::ClockDrift { node, ppm: (1 << details.below(15)) * if details.below(2) == 0 { 1 } else { -1 } },
+        "clock-drift" => {
+            Kind::ClockDrift { node, ppm: (1 << details.below(15)) * if details.below(2) == 0 { 1 } else { -1 } }
+        }
         "disk-error" => Kind::DiskError { node, ratio: Ratio::new(1 << details.below(4), 16) },
         "disk-full" => Kind::DiskFull { node },
         "disk-slow" => Kind::DiskSlow { node, factor: 2 << details.below(8) },
@@ -188,7 +197,13 @@ mod tests {
     fn victim(p: &Planned, n: usize) -> &str {
         match &p.fault.kind {
             Kind::Partition { a, .. } => &a[0],
-            Kind::OneWay { from, to } => if from.len() == 1 { &from[0] } else { &to[0] },
+            Kind::OneWay { from, to } => {
+                if from.len() == 1 {
+                    &from[0]
+                } else {
+                    &to[0]
+                }
+            }
             Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => {
                 let epoch_ns = 20_000_000_000 / (n as u128 * TURNS as u128);
                 let turn = |name: &str| {

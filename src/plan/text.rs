@@ -97,6 +97,15 @@ impl FromStr for Plan {
     }
 }
 
+impl FromStr for Planned {
+    type Err = ParsePlanError;
+
+    /// One line of a plan.
+    fn from_str(line: &str) -> Result<Planned, ParsePlanError> {
+        parse_line(line).map_err(|message| ParsePlanError { line: 1, message })
+    }
+}
+
 fn parse_line(line: &str) -> Result<Planned, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [at, name, rest @ .., "for", lasts] = &words[..] else {

@@ -1,15 +1,56 @@
 //! A deviation in plain words.
 
+use crate::plan::{Fault, Kind, Planned};
 use crate::report::Deviation;
-use sim_core::Instant;
+use sim_core::{Instant, nanos};
+use std::time::Duration;
 
 /// One line: when, where, and what the run did that the calm run does not.
 pub(super) fn describe(d: &Deviation) -> String {
+    if let Some(Planned { at, fault }) = planned(d) {
+        return format!("at {}: {}", seconds(nanos(at)), fault_in_words(&fault));
+    }
     let place = match d.node.as_str() {
         "" => String::new(),
         node => format!(", node {node}"),
     };
     format!("at {}{place}: {}", seconds(d.at_ns), event(d))
+}
+
+/// When it shows in the run, ns: of a planned fault when it strikes, not when it was drawn.
+pub(super) fn shows_at_ns(d: &Deviation) -> u64 {
+    planned(d).map_or(d.at_ns, |p| nanos(p.at))
+}
+
+fn planned(d: &Deviation) -> Option<Planned> {
+    if d.what == "planned fault" { d.subject.parse().ok() } else { None }
+}
+
+fn fault_in_words(fault: &Fault) -> String {
+    let names = |nodes: &[String]| nodes.join(" and ");
+    let span = |d: Duration| seconds(nanos(d));
+    let what = match &fault.kind {
+        Kind::Partition { a, b } => format!("{} and {} cannot reach each other", names(a), names(b)),
+        Kind::OneWay { from, to } => format!("nothing from {} reaches {}", names(from), names(to)),
+        Kind::Delay { from, to, by } => format!("packets from {from} to {to} are {} late", span(*by)),
+        Kind::Loss { from, to, ratio } => {
+            format!("{} of {} packets from {from} to {to} are lost", ratio.num(), ratio.den())
+        }
+        Kind::Kill { node } => format!("{node} is killed (kill -9), and down"),
+        Kind::PowerCycle { node } => format!("{node} loses its power, and is down"),
+        Kind::Pause { node } => format!("{node} stands still"),
+        Kind::ClockBump { node, by_ns } => {
+            let way = if *by_ns < 0 { "back" } else { "forward" };
+            format!("the wall clock of {node} jumps {way} by {}", seconds(by_ns.unsigned_abs()))
+        }
+        Kind::ClockDrift { node, ppm } => format!("the wall clock of {node} drifts by {ppm} ppm"),
+        Kind::DiskError { node, ratio } => {
+            format!("{} of {} operations of the disk of {node} fail with EIO", ratio.num(), ratio.den())
+        }
+        Kind::DiskFull { node } => format!("the disk of {node} is full"),
+        Kind::DiskSlow { node, factor } => format!("the disk of {node} is {factor} times slower"),
+    };
+    format!("{what} for {}", span(fault.lasts))
 }
 
 fn event(d: &Deviation) -> String {
@@ -20,8 +61,18 @@ fn event(d: &Deviation) -> String {
         "hold" => format!("{} is ready, and the next {value} wakes pass it", about("a task")),
         "slow task" => format!("{} is slow: {} wakes pass each of its own", about("a task"), 1u64 << value.min(63)),
         "select! branch" => format!("select! in {} looks at its branch {} first", about("a task"), value + 1),
-        "planned fault" => format!("fault: {}", about("of an unknown kind")),
-        "packet" => format!("a packet of {} is lost, late or doubled ({value:#x})", about("some link")),
+        // The kind is in the lowest two bits (sim-net, `Fate`).
+        "packet" => {
+            let fate = match value & 3 {
+                1 => "late",
+                2 => "lost",
+                _ => "doubled, or split in two",
+            };
+            format!("a packet of {} is {fate}", about("some link"))
+        }
+        "latency of a disk operation" => format!("an operation takes longer than usual: {}", about("some disk")),
+        "what a power loss keeps of a page" => format!("the power loss takes or tears {}", about("a page")),
+        "which size a power loss keeps" => format!("the power loss takes the end of a file: {}", about("some disk")),
         "choice" => format!("the test's choice `{}` is {value}", about("?")),
         // Everything else speaks for itself: whether something happens, or how much of it.
         what if d.subject.is_empty() => format!("{what}: {value}"),
@@ -61,7 +112,10 @@ mod tests {
                 words("hold", "kv::serve", 31, "kv1"),
                 "at 3.214 s, node kv1: kv::serve is ready, and the next 31 wakes pass it",
             ),
-            (words("planned fault", "2s kill kv0 1s", 7, ""), "at 3.214 s: fault: 2s kill kv0 1s"),
+            (
+                words("planned fault", "2500ms one-way a b | c for 1s", 7, ""),
+                "at 2.5 s: nothing from a and b reaches c for 1 s",
+            ),
             (
                 words("whether an fsync lies", "disk kv0 wal", 1, "kv0"),
                 "at 3.214 s, node kv0: whether an fsync lies: disk kv0 wal",

@@ -3,7 +3,7 @@
 //! A run is the calm run plus its deviations, and a tape answers 0 for what it does not list; so leaving a line out of the
 //! tape undoes one deviation and no other. A candidate is a shorter tape. It is taken when it ends in the *same* failure,
 //! by fingerprint. Whole streams are left out first, then nodes, then stretches of time, ever shorter ones, at last single
-//! choices; and what remains is tried with smaller values. The result is 1-minimal unless the budget ends first: without
+//! choices; then smaller sets are looked for by luck, and what remains is tried with smaller values. The result is 1-minimal unless the budget ends first: without
 //! any one of its lines the failure does not occur.
 //!
 //! Children answer from the tape by looking into memory that was laid out before the first fork, so a candidate finds the
@@ -11,7 +11,7 @@
 
 use super::TestInfo;
 use super::child::{Bare, mode};
-use super::describe::describe;
+use super::describe::{describe, shows_at_ns};
 use super::inner::Failure;
 use super::judge::Finished;
 use super::orders::{Misuse, Orders};
@@ -21,7 +21,7 @@ use super::sweep::{command, failure_text, run_once};
 use super::tape::{Answer, TapeFile};
 use crate::report::{Deviation, wall_text};
 use serde_json::json;
-use sim_core::choices::Address;
+use sim_core::choices::{Address, Stream};
 use sim_libc::process::Order;
 use std::collections::BTreeMap;
 use std::io;
@@ -102,7 +102,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
         lines.say("  nothing: the calm run fails too");
     }
     let mut ordered: Vec<&Deviation> = words.iter().collect();
-    ordered.sort_by_key(|d| d.at_ns);
+    ordered.sort_by_key(|d| shows_at_ns(d));
     ordered.iter().for_each(|d| lines.say(format!("  {}", describe(d))));
     match &written {
         Ok(()) => lines.say(format!(
@@ -286,12 +286,15 @@ fn reduce(bare: Vec<Bare>, jobs: usize, oracle: &mut Oracle<'_>) -> io::Result<V
     if oracle(&[Vec::new()], bare.len())?.is_some_and(|r| r[0]) {
         return Ok(Vec::new());
     }
+    let faults: Vec<Bare> = bare.iter().filter(|b| b.at.stream == Stream::FAULT).copied().collect();
     let mut left = bare;
     left = without_groups(left, &|b| b.at.stream.0 as u64, jobs, oracle)?;
     left = without_groups(left, &|b| b.node.0 as u64, jobs, oracle)?;
     left = without_groups(left, &|b| b.at.key, jobs, oracle)?;
     left.sort_by_key(|b| (b.when, b.at));
     left = without_stretches(left, jobs, oracle)?;
+    left = by_luck(left, None, jobs, oracle)?;
+    left = by_luck(left, Some(&faults), jobs, oracle)?;
     let simpler = with_smaller_values(left.clone(), oracle)?;
     // A smaller value may make another deviation needless.
     if simpler == left { Ok(left) } else { without_stretches(simpler, jobs, oracle) }
@@ -325,6 +328,45 @@ fn without_stretches(mut left: Vec<Bare>, jobs: usize, oracle: &mut Oracle<'_>) 
             1 if left.len() == before => break,
             1 => {}
             _ => length = length.div_ceil(2).min(left.len().div_ceil(2)).max(1),
+        }
+    }
+    Ok(left)
+}
+
+/// Looks for a smaller failing set where leaving out one deviation at a time is at its end: random subsets, of `left`
+/// itself or of `others`. What is left of a run in which everything hangs together is often one way to the failure among
+/// many, and a shorter way exists.
+fn by_luck(
+    mut left: Vec<Bare>,
+    others: Option<&[Bare]>,
+    jobs: usize,
+    oracle: &mut Oracle<'_>,
+) -> io::Result<Vec<Bare>> {
+    /// Sets of so few are good enough.
+    const FEW: usize = 3;
+    const TRIES: u64 = 150;
+    let (mut tries, mut drawn) = (0, 0);
+    while left.len() > FEW && tries < TRIES {
+        let from = others.unwrap_or(&left);
+        let mut candidates = Vec::new();
+        for _ in 0..jobs.max(1) * 2 {
+            drawn += 1;
+            // Half to three quarters of what is left, or one less when that is few.
+            let size = (left.len() * (2 + drawn as usize % 2)).div_ceil(4).min(left.len() - 1);
+            let rank = |b: &Bare| sim_core::hash::key(&[b.at.key, b.at.n as u64, drawn]);
+            let mut ranked: Vec<Bare> = from.to_vec();
+            ranked.sort_by_key(rank);
+            ranked.truncate(size);
+            ranked.sort_by_key(|b| (b.when, b.at));
+            candidates.push(ranked);
+        }
+        let Some(fails) = oracle(&candidates, left.len())? else { break };
+        match fails.iter().position(|f| *f) {
+            Some(i) => {
+                left = without_stretches(candidates.swap_remove(i), jobs, oracle)?;
+                tries = 0;
+            }
+            None => tries += candidates.len() as u64,
         }
     }
     Ok(left)
@@ -398,7 +440,6 @@ fn with_smaller_values(mut left: Vec<Bare>, oracle: &mut Oracle<'_>) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sim_core::choices::Stream;
     use sim_core::{Instant, NodeId};
 
     fn bare(i: u64, value: u64) -> Bare {
