@@ -168,10 +168,12 @@ impl Directory {
             return Some(vec![ip]);
         }
         let name = name.to_ascii_lowercase();
-        if let Some(found) = self.names.get(name.trim_end_matches('.')) {
-            return Some(found.clone());
+        let name = name.trim_end_matches('.');
+        // RFC 6761, section 6.3: always the loopback addresses, also where a node has that name.
+        if name == "localhost" {
+            return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        (name == "localhost").then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+        self.names.get(name).cloned()
     }
 
     pub fn route(&self, from: NodeId, machines: &[Machine], ip: IpAddr) -> Route {
