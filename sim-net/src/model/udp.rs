@@ -259,9 +259,9 @@ impl Network {
         }
     }
 
-    /// Gives the next datagram to `put`, cut to `room` bytes, and says how many those are and who sent it.
+    /// Gives the next datagram, cut to `room` bytes, and who sent it to `put`, and says how many bytes those are.
     #[inline]
-    pub fn receive(&mut self, id: Id, room: usize, put: impl FnMut(&[u8])) -> Attempt<(usize, SocketAddr)> {
+    pub fn receive(&mut self, id: Id, room: usize, put: impl FnOnce(&[u8], SocketAddr)) -> Attempt<usize> {
         let found = self.peek_datagram(id, room, put)?;
         if found.is_some() {
             let socket = self.udp(id)?;
@@ -274,15 +274,15 @@ impl Network {
 
     /// The same without taking it.
     #[inline]
-    pub fn peek_datagram(&mut self, id: Id, room: usize, mut put: impl FnMut(&[u8])) -> Attempt<(usize, SocketAddr)> {
+    pub fn peek_datagram(&mut self, id: Id, room: usize, put: impl FnOnce(&[u8], SocketAddr)) -> Attempt<usize> {
         let socket = self.udp(id)?;
         if let Some(error) = socket.error.take() {
             return Err(error);
         }
         let Some((from, payload)) = socket.queue.front() else { return Ok(None) };
         let n = payload.len().min(room);
-        put(&payload[..n]);
-        Ok(Some((n, *from)))
+        put(&payload[..n], *from);
+        Ok(Some(n))
     }
 
     /// Whether a datagram or an error waits.

@@ -5,8 +5,11 @@ use bytes::BufMut;
 use real::io::{Interest, ReadBuf, Ready};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll, ready};
+
+/// Where a sender's address is put.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A UDP socket.
 ///
@@ -131,15 +134,24 @@ impl UdpSocket {
 
     /// Receives a datagram into `buf`, advancing it; `WouldBlock` if there is none.
     pub fn try_recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
-        let room = buf.chunk_mut().len();
-        self.inner.try_recv_with(room, |bytes| buf.put_slice(bytes))
+        let (room, mut from) = (buf.chunk_mut().len(), NOBODY);
+        let put = |bytes: &[u8], sender| {
+            buf.put_slice(bytes);
+            from = sender;
+        };
+        Ok((self.inner.try_recv_with(room, put)?, from))
     }
 
     /// Receives a datagram into `buf`, advancing it. Cancel safe.
     pub async fn recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
         let poll = |cx: &mut Context<'_>| {
-            let room = buf.chunk_mut().len();
-            self.inner.poll_recv_with(cx, room, |bytes| buf.put_slice(bytes))
+            let (room, mut from) = (buf.chunk_mut().len(), NOBODY);
+            let put = |bytes: &[u8], sender| {
+                buf.put_slice(bytes);
+                from = sender;
+            };
+            let n = ready!(self.inner.poll_recv_with(cx, room, put))?;
+            Poll::Ready(Ok((n, from)))
         };
         poll_fn(poll).await
     }
@@ -151,7 +163,13 @@ impl UdpSocket {
 
     /// Polls for a datagram and its sender's address.
     pub fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<SocketAddr>> {
-        self.inner.poll_recv_with(cx, buf.remaining(), |bytes| buf.put_slice(bytes)).map_ok(|(_, from)| from)
+        let (room, mut from) = (buf.remaining(), NOBODY);
+        let put = |bytes: &[u8], sender| {
+            buf.put_slice(bytes);
+            from = sender;
+        };
+        ready!(self.inner.poll_recv_with(cx, room, put))?;
+        Poll::Ready(Ok(from))
     }
 
     /// Receives a datagram and its sender's address; `WouldBlock` if there is none.
@@ -181,7 +199,13 @@ impl UdpSocket {
 
     /// Polls for a look at the next datagram and its sender's address.
     pub fn poll_peek_from(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<SocketAddr>> {
-        self.inner.poll_peek_with(cx, buf.remaining(), |bytes| buf.put_slice(bytes)).map_ok(|(_, from)| from)
+        let (room, mut from) = (buf.remaining(), NOBODY);
+        let put = |bytes: &[u8], sender| {
+            buf.put_slice(bytes);
+            from = sender;
+        };
+        ready!(self.inner.poll_peek_with(cx, room, put))?;
+        Poll::Ready(Ok(from))
     }
 
     /// Looks at the next datagram and its sender's address; `WouldBlock` if there is none.
