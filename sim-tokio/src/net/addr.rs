@@ -99,7 +99,7 @@ impl Resolve for (Ipv6Addr, u16) {
 
 impl Resolve for [SocketAddr] {
     fn resolve(&self) -> io::Result<Addrs> {
-        Ok(Addrs::Many(self.to_vec().into_iter()))
+        Ok(Addrs::Many(Vec::from(self).into_iter()))
     }
 }
 
