@@ -344,9 +344,10 @@ fn by_luck(
 ) -> io::Result<Vec<Bare>> {
     /// Sets of so few are good enough.
     const FEW: usize = 3;
-    const TRIES: u64 = 150;
+    /// Larger ones are worth more tries.
+    const MANY: usize = 8;
     let (mut tries, mut drawn) = (0, 0);
-    while left.len() > FEW && tries < TRIES {
+    while left.len() > FEW && tries < if left.len() > MANY { 600 } else { 150 } {
         let from = others.unwrap_or(&left);
         let mut candidates = Vec::new();
         for _ in 0..jobs.max(1) * 2 {

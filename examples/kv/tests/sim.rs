@@ -16,7 +16,7 @@ async fn trial(sim: Sim, bug: Option<Bug>, plan: Plan) -> History {
     }
     sim.plan(plan);
     let client = sim.node("client");
-    let history = client.run(Workload::new(CLUSTER).run()).await;
+    let history = client.run(Workload { keys: 1, ..Workload::new(CLUSTER) }.run()).await;
     sim.healed().await;
     sim.sleep(secs(2)).await;
     let (history, held) = client
