@@ -1,5 +1,8 @@
 //! Files: what a program reads back, and which error it gets for what.
 
+// Such options are what one body is about.
+#![allow(clippy::nonsensical_open_options, clippy::suspicious_open_options)]
+
 use parity::real::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use std::io::{ErrorKind, SeekFrom};
 use std::path::Path;

@@ -73,7 +73,7 @@ parity::both! { running:
     }
 
     async fn unread_bytes_turn_a_close_into_a_reset() {
-        let (mut client, mut server) = pair!();
+        let (mut client, server) = pair!();
         client.write_all(b"never read").await.unwrap();
         server.readable().await.unwrap();
         drop(server);

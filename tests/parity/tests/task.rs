@@ -315,14 +315,16 @@ parity::both! { paused:
     async fn select_runs_handlers_outside_and_drops_losers_first() {
         let count = Arc::new(AtomicU32::new(0));
         let held = Counted(count.clone());
-        let n = loop {
-            tokio::select! {
-                biased;
-                _ = async { let _held = &held; pending::<()>().await } => unreachable!(),
-                n = async { 3 } => break n,
+        let n = tokio::select! {
+            biased;
+            _ = async move { let _held = held; pending::<()>().await } => unreachable!(),
+            n = async { 3 } => {
+                assert_eq!(count.load(Ordering::SeqCst), 1);
+                tokio::task::yield_now().await;
+                n
             }
         };
-        assert_eq!((n, count.load(Ordering::SeqCst)), (3, 0));
+        assert_eq!(n, 3);
     }
 
     #[should_panic(expected = "all branches are disabled and there is no else branch")]

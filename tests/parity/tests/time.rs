@@ -140,7 +140,7 @@ parity::both! { paused:
         let mut interval = tokio::time::interval(ms(10));
         for n in 0..5 {
             assert_eq!(interval.tick().await, start + ms(10 * n));
-            assert_eq!(start.elapsed(), ms(10 * n as u64));
+            assert_eq!(start.elapsed(), ms(10 * n));
         }
         assert_eq!(interval.period(), ms(10));
     }
