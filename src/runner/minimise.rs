@@ -289,12 +289,13 @@ fn reduce(bare: Vec<Bare>, jobs: usize, oracle: &mut Oracle<'_>) -> io::Result<V
     let faults: Vec<Bare> = bare.iter().filter(|b| b.at.stream == Stream::FAULT).copied().collect();
     let mut left = bare;
     left = without_groups(left, &|b| b.at.stream.0 as u64, jobs, oracle)?;
+    // Where almost everything seems to be needed, a few of the planned faults by themselves may do.
+    left = by_luck(left, Some(&faults), jobs, oracle)?;
     left = without_groups(left, &|b| b.node.0 as u64, jobs, oracle)?;
     left = without_groups(left, &|b| b.at.key, jobs, oracle)?;
     left.sort_by_key(|b| (b.when, b.at));
     left = without_stretches(left, jobs, oracle)?;
     left = by_luck(left, None, jobs, oracle)?;
-    left = by_luck(left, Some(&faults), jobs, oracle)?;
     let simpler = with_smaller_values(left.clone(), oracle)?;
     // A smaller value may make another deviation needless.
     if simpler == left { Ok(left) } else { without_stretches(simpler, jobs, oracle) }
@@ -347,13 +348,19 @@ fn by_luck(
     /// Larger ones are worth more tries.
     const MANY: usize = 8;
     let (mut tries, mut drawn) = (0, 0);
-    while left.len() > FEW && tries < if left.len() > MANY { 600 } else { 150 } {
+    while left.len() > FEW && tries < if left.len() > MANY { 400 } else { 150 } {
         let from = others.unwrap_or(&left);
+        if from.is_empty() {
+            break;
+        }
         let mut candidates = Vec::new();
         for _ in 0..jobs.max(1) * 2 {
             drawn += 1;
-            // Half to three quarters of what is left, or one less when that is few.
-            let size = (left.len() * (2 + drawn as usize % 2)).div_ceil(4).min(left.len() - 1);
+            let size = match others {
+                Some(_) => 1 + drawn as usize % MANY.min(left.len() - 1),
+                // Half to three quarters of what is left, or one less when that is few.
+                None => (left.len() * (2 + drawn as usize % 2)).div_ceil(4).min(left.len() - 1),
+            };
             let rank = |b: &Bare| sim_core::hash::key(&[b.at.key, b.at.n as u64, drawn]);
             let mut ranked: Vec<Bare> = from.to_vec();
             ranked.sort_by_key(rank);
