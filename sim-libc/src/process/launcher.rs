@@ -101,6 +101,8 @@ enum Mail {
     Nothing,
     Fork(usize, Order),
     Forked(io::Result<i32>),
+    Run(Order),
+    Ran(i32),
     Quit,
 }
 
@@ -302,6 +304,20 @@ impl Launcher {
         Ok(pid)
     }
 
+    /// Runs the body on the thread that forks, without forking: it finds the memory that a child would find. For
+    /// debuggers and sanitizers, which want one process; nothing is captured and no limit holds.
+    pub fn run_here(&mut self, order: Order) -> i32 {
+        self.post.put(Mail::Run(order));
+        let mut mail = self.post.lock();
+        loop {
+            if let Mail::Ran(status) = *mail {
+                *mail = Mail::Nothing;
+                return status;
+            }
+            mail = self.post.wait(mail);
+        }
+    }
+
     /// Ends the child in `slot`; it is still to be waited for. Does nothing if none runs there.
     pub fn kill(&mut self, slot: usize) {
         if let Some(s) = self.slots.get_mut(slot).filter(|s| s.pid != 0) {
@@ -436,6 +452,14 @@ impl Forker {
                     let result = if pid > 0 { Ok(pid) } else { Err(io::Error::last_os_error()) };
                     mail = self.post.lock();
                     *mail = Mail::Forked(result);
+                    self.post.changed.notify_all();
+                }
+                Mail::Run(order) => {
+                    drop(mail);
+                    let status = catch_unwind(AssertUnwindSafe(|| (self.body)(&order))).unwrap_or(PANIC_STATUS);
+                    // Held from here until the wait below, so that no later mail is missed.
+                    mail = self.post.lock();
+                    *mail = Mail::Ran(status);
                     self.post.changed.notify_all();
                 }
                 Mail::Quit => return,
