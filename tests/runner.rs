@@ -317,6 +317,17 @@ fn a_seed_replays_with_the_same_digest_and_its_trace() {
 }
 
 #[test]
+fn a_run_in_place_is_the_run_that_a_fork_makes() {
+    let forked = run("canary_panic", &[("CANARY", "canary_panic"), ("SIM_SEED", "3")]);
+    let here = run("canary_panic", &[("CANARY", "canary_panic"), ("SIM_SEED", "3"), ("SIM_INPLACE", "1")]);
+    assert!(!here.passed);
+    let digest = forked.failures()[0]["digest"].as_str().expect("a digest").to_owned();
+    here.says(&format!("seed=0x3 verdict=panicked digest={digest}"));
+    assert!(run("canary_panic", &[("SIM_SEED", "4"), ("SIM_INPLACE", "1")]).passed);
+    run("canary_panic", &[("SIM_INPLACE", "1")]).says("SIM_INPLACE=1 needs SIM_SEED");
+}
+
+#[test]
 fn jobs_change_no_digest() {
     let digests = |jobs| -> Vec<(String, String)> {
         let result = run("canary_choices", &[("SIM_SEEDS", "40"), ("SIM_JOBS", jobs), ("SIM_AUDIT_PERCENT", "0")]);

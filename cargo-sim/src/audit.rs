@@ -84,7 +84,9 @@ fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) 
         let mut lines = Vec::new();
         run_test_in(test, folder, env, interrupt, &mut |message| {
             if message["type"] == "say" {
-                lines.extend(message["text"].as_str().unwrap_or_default().lines().map(str::to_owned));
+                let text = message["text"].as_str().unwrap_or_default().lines();
+                // The verdict line has the real time in it.
+                lines.extend(text.filter(|line| !line.starts_with("sim: ")).map(str::to_owned));
             }
         })?;
         Ok(lines)

@@ -100,6 +100,8 @@ pub(super) struct Child<B> {
     pub tape: TapeCell,
     pub watchdog: Duration,
     pub dispatch: tracing::Dispatch,
+    /// What it told, where it is no process of its own.
+    pub told_here: Arc<Mutex<Vec<u8>>>,
 }
 
 /// What a child tells at the end of its run, behind the deviations without words.
@@ -142,7 +144,8 @@ where
 {
     /// Runs the order and reports. 0 if the report was taken.
     pub fn run(&self, order: &Order) -> i32 {
-        if process::watchdog(self.watchdog).is_err() {
+        // Nobody is stuck under a debugger.
+        if process::is_child() && process::watchdog(self.watchdog).is_err() {
             return 1;
         }
         let wants = |bits| order.mode & bits != 0;
@@ -182,6 +185,10 @@ where
         let Ok(mut bytes) = serde_json::to_vec(&told) else { return 1 };
         bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&WHOLE);
+        if !process::is_child() {
+            *self.told_here.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+            return 0;
+        }
         i32::from(!process::report(&bytes))
     }
 }
@@ -193,7 +200,10 @@ impl Sink for Printed {
     fn record(&mut self, record: &Record) {
         let line = (self.0)(record).replace('\n', "\n\x1e               ");
         // Stamped already, unlike what the program prints.
-        sim_libc::interpose::pass_through(|| println!("{TRACE_MARK}{line}"));
+        sim_libc::interpose::pass_through(|| match process::is_child() {
+            true => println!("{TRACE_MARK}{line}"),
+            false => println!("{}", line.replace(TRACE_MARK, "")),
+        });
     }
 }
 

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Does what the environment asks for, and ends the process.
 pub(super) fn work<B, F>(info: TestInfo, body: B) -> !
@@ -21,23 +22,33 @@ where
     F::Output: Ending,
 {
     process::begin();
-    let mut lines = match io::stdin().as_fd().try_clone_to_owned() {
+    let in_place = Orders::from_env().is_ok_and(|orders| orders.in_place);
+    let mut lines = if in_place { Lines::new(None) } else { lines_to_outer() };
+    let clean = match told(info, body, &mut lines) {
+        Ok(clean) => clean,
+        Err(error) => {
+            let (status, message) = match error {
+                Failure::Misuse(Misuse(message)) => ("misuse", message),
+                Failure::Io(error) => ("failed", format!("the runner itself failed: {error}")),
+            };
+            lines.send("end", json!({ "test": info.name, "status": status, "message": message }));
+            false
+        }
+    };
+    lines.flush();
+    // Not past the harness: an ordinary exit, so that coverage and sanitizers write what they have. The outer process goes
+    // by what it was told; where there is none, by the status.
+    std::process::exit(i32::from(in_place && !clean))
+}
+
+fn lines_to_outer() -> Lines {
+    match io::stdin().as_fd().try_clone_to_owned() {
         Ok(pipe) => Lines::new(Some(File::from(pipe))),
         Err(error) => {
             eprintln!("sim: the pipe to the outer process is gone: {error}");
             std::process::exit(1)
         }
-    };
-    if let Err(error) = told(info, body, &mut lines) {
-        let (status, message) = match error {
-            Failure::Misuse(Misuse(message)) => ("misuse", message),
-            Failure::Io(error) => ("failed", format!("the runner itself failed: {error}")),
-        };
-        lines.send("end", json!({ "test": info.name, "status": status, "message": message }));
     }
-    lines.flush();
-    // Not past the harness: an ordinary exit, so that coverage and sanitizers write what they have.
-    std::process::exit(0)
 }
 
 /// Why the runner could not do what was asked.
@@ -58,7 +69,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn told<B, F>(info: TestInfo, body: B, lines: &mut Lines) -> Result<(), Failure>
+fn told<B, F>(info: TestInfo, body: B, lines: &mut Lines) -> Result<bool, Failure>
 where
     B: Fn(Sim) -> F + Send + 'static,
     F: Future + 'static,
@@ -94,9 +105,24 @@ where
     let memory_bytes = info.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let tape = TapeCell::new();
     hook_panics();
-    let child = Child { info, body, tape: tape.clone(), watchdog: orders.watchdog, dispatch: crate::run::subscriber() };
-    let limits = Limits { memory_bytes, ..Limits::default() };
-    let launcher = Launcher::start(MOST_JOBS, limits, Box::new(move |order| child.run(order)))?;
+    let told_here = Arc::new(Mutex::new(Vec::new()));
+    let child = Child {
+        info,
+        body,
+        tape: tape.clone(),
+        watchdog: orders.watchdog,
+        dispatch: crate::run::subscriber(),
+        told_here: told_here.clone(),
+    };
+    // A debugger and a sanitizer make system calls of their own.
+    let limits = Limits { memory_bytes, trap: !orders.in_place };
+    let mut launcher = Launcher::start(MOST_JOBS, limits, Box::new(move |order| child.run(order)))?;
+    if orders.in_place {
+        let order = replay::order(&orders)?;
+        launcher.run_here(order);
+        let bytes = std::mem::take(&mut *told_here.lock().unwrap_or_else(PoisonError::into_inner));
+        return Ok(replay::say_here(&info, order.seed, aslr, &bytes, lines));
+    }
     let jobs = orders.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr);
     match orders.mode {
@@ -107,4 +133,5 @@ where
         }
         Mode::Sweep | Mode::Digests => Ok(sweep::sweep(&mut pool, &info, &orders, &known, lines)?),
     }
+    .map(|()| true)
 }

@@ -3,8 +3,8 @@
 //! A run is the calm run plus its deviations, and a tape answers 0 for what it does not list; so leaving a line out of the
 //! tape undoes one deviation and no other. A candidate is a shorter tape. It is taken when it ends in the *same* failure,
 //! by fingerprint. Whole streams are left out first, then nodes, then stretches of time, ever shorter ones, at last single
-//! choices; then smaller sets are looked for by luck, and what remains is tried with smaller values. The result is 1-minimal unless the budget ends first: without
-//! any one of its lines the failure does not occur.
+//! choices; then smaller sets are looked for by luck, and what remains is tried with smaller values. The result is
+//! 1-minimal unless the budget ends first: without any one of its lines the failure does not occur.
 //!
 //! Children answer from the tape by looking into memory that was laid out before the first fork, so a candidate finds the
 //! heap as the seed did.
@@ -481,7 +481,8 @@ mod tests {
             assert_eq!(left.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [3, 250, 251, 998], "{jobs} jobs");
             let values: Vec<u64> = left.iter().map(|(_, v)| *v).collect();
             assert!(values[0] == 1 && values[1] == 1 && values[2] < 10 && values[3] == 40, "{values:?}");
-            assert!(used < 700, "{used} runs for 1,000 deviations with {jobs} jobs");
+            // At most 150 of them are luck.
+            assert!(used < 850, "{used} runs for 1,000 deviations with {jobs} jobs");
         }
     }
 

@@ -54,8 +54,9 @@ impl Lines {
     /// Adds a line; it goes out when the batch is full or old.
     pub fn send(&mut self, kind: &str, mut object: Value) {
         if self.to.is_none() {
-            if let ("say", Some(text)) = (kind, object["text"].as_str()) {
-                println!("{text}");
+            match (kind, object["text"].as_str(), object["message"].as_str()) {
+                ("say", Some(text), _) | ("end", _, Some(text)) => println!("{text}"),
+                _ => {}
             }
             return;
         }

@@ -1,6 +1,6 @@
 //! One run again, from its seed or from a tape, shown.
 
-use super::child::mode;
+use super::child::{hear, mode};
 use super::inner::Failure;
 use super::judge::Finished;
 use super::orders::{Misuse, Orders, TraceShape};
@@ -11,6 +11,7 @@ use super::sweep::{command, failure_text, run_once};
 use super::tape::TapeFile;
 use super::{TestInfo, sweep};
 use serde_json::json;
+use sim_libc::process::Order;
 
 /// Runs it and says what came of it.
 pub(super) fn replay(
@@ -87,4 +88,30 @@ pub(super) fn replay(
         }),
     );
     Ok(())
+}
+
+/// The order for a run in this very process.
+pub(super) fn order(orders: &Orders) -> Result<Order, Misuse> {
+    if orders.tape.is_some() {
+        return Err(Misuse("SIM_INPLACE=1 runs a seed: expected no SIM_TAPE beside it".into()));
+    }
+    let seed = orders.seeds.as_ref().map(|r| r.start);
+    let seed = seed.ok_or_else(|| Misuse("SIM_INPLACE=1 needs SIM_SEED".into()))?;
+    let mode = match orders.trace {
+        Some(TraceShape::Text) => mode::TRACE,
+        Some(TraceShape::Json) => mode::TRACE_JSON,
+        None => 0,
+    };
+    Ok(Order { seed, mode, index: 0, argument: 0 })
+}
+
+/// Says what a run in this process came to, and whether it passed.
+pub(super) fn say_here(info: &TestInfo, seed: u64, aslr: bool, told: &[u8], lines: &mut Lines) -> bool {
+    let Some(mut report) = hear(told).report else {
+        lines.say(format!("sim: test={} seed={seed:#x} ended without a verdict", info.name));
+        return false;
+    };
+    (report.test, report.seed, report.aslr) = (info.name.to_owned(), seed, aslr);
+    lines.say(if report.passed() { report.line() } else { sweep::verdict_text(info, &report) });
+    report.passed()
 }
