@@ -16,7 +16,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// How much is shown of the first failing seed.
-const TRACE_LINES: usize = 40;
+const TRACE_LINES: usize = 25;
+const LANDMARKS: usize = 60;
 const OUTPUT_LINES: usize = 200;
 /// Failing runs that get a line of their own.
 const FAILURE_LINES: usize = 20;
@@ -297,6 +298,13 @@ fn show_first(pool: &mut Pool, info: &TestInfo, first: &Report, lines: &mut Line
     Ok(())
 }
 
+/// Whether a line of the trace tells of a fault, of a node's birth or death, or of what the test itself noted: what one
+/// looks at first.
+fn is_landmark(line: &str) -> bool {
+    let kind = line.split_whitespace().nth(2).unwrap_or("");
+    kind.starts_with("fault") || kind.starts_with("node.") || matches!(kind, "disk.crash" | "note")
+}
+
 /// Everything about one failure.
 pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) -> String {
     let mut text = String::new();
@@ -314,7 +322,10 @@ pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) 
             text.push('\n');
         });
     };
-    section("trace", &printed.trace(), TRACE_LINES);
+    let trace = printed.trace();
+    let landmarks: Vec<&str> = trace.iter().copied().filter(|line| is_landmark(line)).collect();
+    section("faults and deaths", &landmarks, LANDMARKS);
+    section("trace", &trace, TRACE_LINES);
     section("output", &printed.output(), OUTPUT_LINES);
     text.push_str("--- failure\n");
     text.push_str(&verdict_text(info, report));
