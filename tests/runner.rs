@@ -299,7 +299,8 @@ fn a_failing_seed_is_kept_and_run_first_afterwards() {
         kept.contains("0x3\t0x") && kept.contains("cargo sim replay -p sim runner::canary_panic --seed 0x3"),
         "{kept}"
     );
-    let again = run_in(first.folder, "canary_panic", &[("CANARY", "canary_panic"), ("SIM_SEEDS", "50..60")]);
+    let again =
+        run_in(first.folder, "canary_panic", &[("CANARY", "canary_panic"), ("SIM_SEEDS", "50..60"), ("SIM_JOBS", "1")]);
     assert_eq!(again.of("verdict").next().map(|v| &v["seed"]), Some(&"0x3".into()));
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), kept, "nothing is kept twice");
 }
