@@ -184,9 +184,36 @@ fn millis(d: Duration) -> String {
     format!("{}ms", d.as_millis().max(1))
 }
 
+impl Select {
+    /// The options that a command for the same build repeats, each after a space: what failure reports put into the
+    /// commands they print.
+    fn repeated(&self) -> (String, String) {
+        let mut options = String::new();
+        for features in &self.features {
+            options += &format!(" --features {features}");
+        }
+        for (flag, given) in [
+            (" --all-features", self.all_features),
+            (" --no-default-features", self.no_default_features),
+            (" --release", self.release),
+        ] {
+            if given {
+                options += flag;
+            }
+        }
+        if let Some(profile) = &self.profile {
+            options += &format!(" --profile {profile}");
+        }
+        if let Some(manifest) = &self.manifest_path {
+            options += &format!(" --manifest-path {}", manifest.display());
+        }
+        var("SIM_OPTIONS", options)
+    }
+}
+
 impl TestArgs {
     pub fn environment(&self, budget: Option<Duration>) -> Environment {
-        let mut env = vec![var("SIM_MODE", "sweep")];
+        let mut env = vec![var("SIM_MODE", "sweep"), self.select.repeated()];
         env.extend(self.seeds.map(|n| var("SIM_SEEDS", n)));
         env.extend(self.seed.map(|s| var("SIM_SEED", s)));
         env.extend(self.seed_range.as_ref().map(|r| var("SIM_SEEDS", format!("{}..{}", r.start, r.end))));
@@ -200,7 +227,7 @@ impl TestArgs {
 
 impl ReplayArgs {
     pub fn environment(&self) -> Result<Environment, String> {
-        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", self.seed)];
+        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", self.seed), self.select.repeated()];
         if let Some(tape) = &self.tape {
             let whole = std::path::absolute(tape).map_err(|e| format!("the tape {}: {e}", tape.display()))?;
             env.push(var("SIM_TAPE", whole.display()));
@@ -212,7 +239,7 @@ impl ReplayArgs {
 
 impl BisectArgs {
     pub fn environment(&self) -> Environment {
-        let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.seed)];
+        let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.seed), self.select.repeated()];
         env.extend(self.runs.map(|n| var("SIM_BISECT_RUNS", n)));
         env.extend(self.time_budget.map(|t| var("SIM_BISECT_TIME", millis(t))));
         env
@@ -290,11 +317,14 @@ mod tests {
             "--jobs",
             "3",
             "--keep-going",
+            "--features",
+            "planted",
         ]);
         let Command::Test(test) = cli.command else { panic!("it is `test`") };
         let env = test.environment(Some(Duration::from_secs(60)));
         for (name, value) in [
             ("SIM_SEEDS", "16..32"),
+            ("SIM_OPTIONS", " --features planted"),
             ("SIM_SHARD", "1/2"),
             ("SIM_JOBS", "3"),
             ("SIM_TIME_BUDGET", "60000ms"),

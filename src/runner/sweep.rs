@@ -373,7 +373,9 @@ fn keep(info: &TestInfo, orders: &Orders, known: &[Regression], failures: &BTree
 
 /// The command that does `verb` with a seed of the test.
 pub(super) fn command(verb: &str, info: &TestInfo, seed: u64) -> String {
-    format!("cargo sim {verb} -p {} {} --seed {seed:#x}", info.package, info.name)
+    // How the program was built, as `cargo sim` was told; without it the defaults.
+    let options = std::env::var("SIM_OPTIONS").unwrap_or_default();
+    format!("cargo sim {verb} -p {}{options} {} --seed {seed:#x}", info.package, info.name)
 }
 
 fn first_line(verdict: &Verdict) -> String {
