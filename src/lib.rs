@@ -39,6 +39,7 @@ pub use plan::{Fault, Kind, ParsePlanError, Plan, Planned, Swarm};
 pub use sim::{Ending, Node, Run, Sim, millis, secs};
 pub use sim_core as core;
 pub use sim_disk as disk;
+pub use sim_libc::guarantees;
 pub use sim_macros::test;
 pub use sim_net as net;
 

@@ -37,11 +37,12 @@
 //! Not here: symbolic and hard links, permissions, locks, memory maps, more than one file system per node.
 
 mod api;
+mod device;
 mod model;
 
 pub use api::{Handle, OpFuture, control, submit};
+pub use device::{Disk, FileId, Op, OpId, Reply};
 pub use model::crash::{Profile, Survivors};
-pub use model::disk::{Disk, FileId, Op, OpId, Reply};
 pub use model::errno::Errno;
 pub use model::faults::DiskFaults;
 pub use model::volume::{Entry, InodeId, OpenHow, Stat, Volume};

@@ -2,7 +2,7 @@
 //!
 //! Both hold names only, so they are `Send` and `Sync`, and mean nothing once their program or their run has ended.
 
-use crate::model::disk::{Disk, FileId, Op, OpId, Reply};
+use crate::device::{Disk, FileId, Op, OpId, Reply};
 use crate::model::errno::Errno;
 use sim_core::{DeviceCx, NodeId, World, waiting_for};
 use std::future::Future;

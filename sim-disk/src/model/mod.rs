@@ -2,7 +2,6 @@
 
 pub mod content;
 pub mod crash;
-pub mod disk;
 pub mod errno;
 pub mod faults;
 pub mod names;

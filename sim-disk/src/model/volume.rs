@@ -1,6 +1,6 @@
 //! One node's disk: a tree of names over files and directories, what everybody sees of it and what is durable.
 //!
-//! The calls here are Linux's, with its errors in its order, and take no time; [`Disk`](super::disk::Disk) gives them
+//! The calls here are Linux's, with its errors in its order, and take no time; [`Disk`](crate::Disk) gives them
 //! their latency and their faults. Paths are bytes; the working directory is always `/`.
 
 use super::content::{Content, FileName};

@@ -14,10 +14,10 @@
 //!
 //! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
 
-use super::crash::Profile;
-use super::errno::Errno;
-use super::faults::DiskFaults;
-use super::volume::{Entry, InodeId, OpenHow, Stat, Volume};
+use crate::model::crash::Profile;
+use crate::model::errno::Errno;
+use crate::model::faults::DiskFaults;
+use crate::model::volume::{Entry, InodeId, OpenHow, Stat, Volume};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::events::EventId;
 use sim_core::{Death, Device, DeviceCx, Instant, NodeId, hash};
