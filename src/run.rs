@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(crate) struct Observe {
     /// Reads the trace.
     pub sink: Option<Box<dyn Sink>>,
+    /// Whether it reads of polls too.
+    pub polls: bool,
     /// Whether deviations are kept, with words.
     pub deviations: bool,
     /// Whether latencies are kept.
@@ -51,6 +53,9 @@ where
     let world = entered.world();
     if let Some(sink) = observe.sink {
         world.with_trace(|trace| trace.read_by(sink));
+    }
+    if observe.polls {
+        world.with_trace(|trace| trace.read_polls());
     }
     if observe.latencies {
         world.with_metrics(|metrics| metrics.keep());

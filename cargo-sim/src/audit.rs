@@ -77,7 +77,7 @@ fn digests(
 
 /// Where the two runs of a seed part, in words.
 fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) -> Result<String, Refused> {
-    let env: Vec<(String, String)> = [("SIM_MODE", "replay"), ("SIM_SEED", seed), ("SIM_TRACE", "text")]
+    let env: Vec<(String, String)> = [("SIM_MODE", "replay"), ("SIM_SEED", seed), ("SIM_TRACE", "polls")]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .to_vec();
     let traced = |folder: &Path, env: &[(String, String)]| -> Result<Vec<String>, Refused> {
@@ -96,7 +96,7 @@ fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) 
     let first = here.iter().zip(&there).position(|(a, b)| a != b);
     Ok(match first {
         Some(i) => format!(
-            "first difference, line {} of the trace:\n      here      {}\n      elsewhere {}",
+            "the first event that differs, line {} of the trace with its polls:\n      here      {}\n      elsewhere {}",
             i + 1,
             here[i],
             there[i]

@@ -42,6 +42,7 @@ pub struct Trace {
     sink: Option<Box<dyn Sink>>,
     names: Vec<String>,
     fired: BTreeMap<&'static str, u64>,
+    polls: bool,
 }
 
 impl Trace {
@@ -77,6 +78,17 @@ impl Trace {
     /// Lets `sink` read every record from now on.
     pub fn read_by(&mut self, sink: Box<dyn Sink>) {
         self.sink = Some(sink);
+    }
+
+    /// Lets the reader have a record of each poll too: what an audit compares to name the first step that differs.
+    pub fn read_polls(&mut self) {
+        self.polls = true;
+    }
+
+    /// Whether polls are recorded.
+    #[inline]
+    pub fn reads_polls(&self) -> bool {
+        self.polls && self.sink.is_some()
     }
 
     /// Adds a record. The text is only made when somebody reads it.

@@ -495,12 +495,22 @@ impl World {
         let steps = {
             let trace = &mut self.core.borrow_mut().trace;
             trace.step(key);
+            if trace.reads_polls() {
+                self.record_poll(trace);
+            }
             trace.steps()
         };
         // One look at the settings every 1,024 polls: limits are round figures.
         if polls & 1023 == 0 || steps & 1023 == 0 {
             self.check_limits(polls, steps);
         }
+    }
+
+    #[cold]
+    fn record_poll(&self, trace: &mut Trace) {
+        let actor = self.actor.get();
+        let text = || actor.spawn.map(|s| s.to_string()).unwrap_or_default();
+        trace.event(self.now(), actor.node, "poll", text);
     }
 
     #[cold]

@@ -26,6 +26,8 @@ pub(super) mod mode {
     pub const TRACE: u32 = 8;
     /// The same, as JSON.
     pub const TRACE_JSON: u32 = 16;
+    /// Polls too are lines of the trace.
+    pub const POLLS: u32 = 32;
 }
 
 /// What begins a line of the trace in a child's output. (ASCII 30, the record separator; no program prints it.)
@@ -158,6 +160,7 @@ where
         let line = if wants(mode::TRACE_JSON) { json_line } else { text_line };
         let observe = Observe {
             sink: wants(mode::TRACE | mode::TRACE_JSON).then(|| Box::new(Printed(line)) as Box<dyn Sink>),
+            polls: wants(mode::POLLS),
             deviations: wants(mode::WORDS),
             latencies: wants(mode::WORDS),
         };

@@ -41,6 +41,8 @@ pub enum TraceShape {
     Text,
     /// One JSON object a line.
     Json,
+    /// Columns, with a line for each poll: what an audit compares.
+    Polls,
 }
 
 /// All of it.
@@ -210,7 +212,8 @@ impl Given {
         match self.value.as_str() {
             "text" => Ok(TraceShape::Text),
             "json" => Ok(TraceShape::Json),
-            _ => Err(self.misuse("text or json")),
+            "polls" => Ok(TraceShape::Polls),
+            _ => Err(self.misuse("text, json or polls")),
         }
     }
 
@@ -286,7 +289,7 @@ mod tests {
             (vec![("SIM_SHARD", "0/4")], "SIM_SHARD=0/4", "1 <= I <= N"),
             (vec![("SIM_SHARD", "5/4")], "SIM_SHARD=5/4", "1 <= I <= N"),
             (vec![("SIM_JOBS", "0")], "SIM_JOBS=0", "from 1 to 64"),
-            (vec![("SIM_TRACE", "xml")], "SIM_TRACE=xml", "text or json"),
+            (vec![("SIM_TRACE", "xml")], "SIM_TRACE=xml", "text, json or polls"),
             (vec![("SIM_WATCHDOG", "fast")], "SIM_WATCHDOG=fast", "a duration"),
             (vec![("SIM_KEEP_GOING", "yes")], "SIM_KEEP_GOING=yes", "1 or 0"),
             (vec![("SIM_SEED", "1"), ("SIM_SEEDS", "2")], "SIM_SEED=1", "one of them"),

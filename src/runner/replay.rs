@@ -33,6 +33,7 @@ pub(super) fn replay(
     };
     let traced = match orders.trace {
         Some(TraceShape::Json) => mode::TRACE_JSON,
+        Some(TraceShape::Polls) => mode::TRACE | mode::POLLS,
         _ => mode::TRACE,
     };
     let answers = tape.as_ref().map(|t| t.answers.iter().map(|a| (a.at, a.value)).collect());
@@ -100,6 +101,7 @@ pub(super) fn order(orders: &Orders) -> Result<Order, Misuse> {
     let mode = match orders.trace {
         Some(TraceShape::Text) => mode::TRACE,
         Some(TraceShape::Json) => mode::TRACE_JSON,
+        Some(TraceShape::Polls) => mode::TRACE | mode::POLLS,
         None => 0,
     };
     Ok(Order { seed, mode, index: 0, argument: 0 })
