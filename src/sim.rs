@@ -340,6 +340,28 @@ impl Ending for std::convert::Infallible {
     }
 }
 
+use never::Never;
+
+/// What a function that never returns returns: the output of `async { loop { … } }`. The stable language names it only
+/// in a function's type, so it is taken from one.
+mod never {
+    pub trait Returning {
+        type Output;
+    }
+
+    impl<T> Returning for fn() -> T {
+        type Output = T;
+    }
+
+    pub type Never = <fn() -> ! as Returning>::Output;
+}
+
+impl Ending for Never {
+    fn ending(self) -> Result<(), String> {
+        self
+    }
+}
+
 /// A future that runs on a machine. Dropping it lets the future go on.
 #[must_use = "await it for the output; dropping it lets the future go on unwatched"]
 #[derive(Debug)]
