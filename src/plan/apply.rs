@@ -22,7 +22,7 @@ use std::time::Duration;
 pub(crate) struct PlanState {
     active: RefCell<Vec<(u64, Fault)>>,
     begun: Cell<u64>,
-    /// Plans that are not over yet.
+    /// Faults that are not over yet, and ends of plans that have not come.
     open: Cell<u32>,
     waiting: RefCell<Vec<Waker>>,
     planned: RefCell<BTreeSet<&'static str>>,
@@ -47,7 +47,18 @@ impl PlanState {
         self.trouble.borrow().clone()
     }
 
-    /// Until no plan is open.
+    /// A fault, or a plan, is over.
+    fn over(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.open.get() == 0 {
+            for waker in self.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Until no plan is open and no fault of one is left. The last fault ends at the very instant that its plan does, and
+    /// which of the two tasks comes first is the seed's.
     pub async fn healed(&self) {
         poll_fn(|cx| {
             if self.open.get() == 0 {
@@ -77,6 +88,7 @@ impl Fault {
 
 impl Plan {
     /// Draws what is to be drawn, and spawns one task outside the machines for each fault and one that mends the rest.
+    #[track_caller]
     pub(crate) fn begin(self, world: &'static World) {
         let state = world.extension::<PlanState>();
         let begin = world.now();
@@ -99,7 +111,7 @@ impl Plan {
             state.planned.borrow_mut().insert(planned.fault.counter());
             end = end.max(planned.at + planned.fault.lasts);
         }
-        state.open.set(state.open.get() + 1);
+        state.open.set(state.open.get() + faults.len() as u32 + 1);
         let outside = world.node_group(NodeId::OUTSIDE);
         for planned in faults {
             let _detached = world.spawn_in(outside, None, strike(planned, begin), Spawn::named("planned fault"));
@@ -107,11 +119,7 @@ impl Plan {
         let mend = async move {
             Timer::new(begin + end).await;
             mend_all(world);
-            let state = world.extension::<PlanState>();
-            state.open.set(state.open.get() - 1);
-            for waker in state.waiting.take() {
-                waker.wake();
-            }
+            world.extension::<PlanState>().over();
         };
         let _detached = world.spawn_in(outside, None, mend, Spawn::named("end of the plan"));
     }
@@ -142,6 +150,7 @@ async fn strike(planned: Planned, begin: Instant) {
         state.trouble.borrow_mut().push((state.calm_since.get(), world.now()));
     }
     lift(world, &state, &fault);
+    state.over();
 }
 
 fn id_of(world: &World, name: &str) -> NodeId {
