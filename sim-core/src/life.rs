@@ -229,6 +229,7 @@ impl World {
     pub fn bump_clock(&self, node: NodeId, ns: i64) {
         let clock = &mut self.nodes.borrow_mut()[node.0 as usize].clock;
         clock.offset_ns = clock.offset_ns.saturating_add(ns);
+        self.event(node, "node.clock-bump", || format!("by {ns} ns"));
     }
 
     /// Lets a node's wall clock gain `ppm` millionths from now on; negative for a slow one.
@@ -236,11 +237,13 @@ impl World {
         let now = self.now.get();
         let clock = &mut self.nodes.borrow_mut()[node.0 as usize].clock;
         *clock = Skew { offset_ns: clock.ahead_ns(now), drift_ppm: ppm, drift_since_ns: now };
+        self.event(node, "node.clock-drift", || format!("{ppm} ppm"));
     }
 
     /// Sets a node's wall clock right again.
     pub fn reset_clock(&self, node: NodeId) {
         self.nodes.borrow_mut()[node.0 as usize].clock = Skew::default();
+        self.event(node, "node.clock-set", || "right again".into());
     }
 
     /// What a key of this node begins with: its name and incarnation, never its number.
