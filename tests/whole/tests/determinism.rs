@@ -4,7 +4,7 @@
 
 use sim::{Sim, millis};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,12 +16,13 @@ async fn the_store(sim: Sim) {
 }
 
 /// What a program may see of its process decides how long this sleeps, and so becomes part of the digest.
+#[allow(clippy::disallowed_types, reason = "a program under test may, and gets the seed's entropy")]
 #[sim::test(seeds = 20)]
 async fn what_a_program_sees(sim: Sim) {
     let seen = sim.node("a").run(async {
         let map: HashMap<u32, u32> = (0..100).map(|i| (i, i)).collect();
         let order = map.keys().fold(0, |sum, k| sum * 31u64 % 1_000_003 + *k as u64);
-        let keys = RandomState::new().hash_one("entropy");
+        let keys = std::hash::RandomState::new().hash_one("entropy");
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
         let processors = std::thread::available_parallelism().map_or(0, |n| n.get());
         let process = std::process::id() as u64;

@@ -24,7 +24,7 @@ const NUMBER: &str = "request-number";
 fn body(number: u64, answer: bool) -> Bytes {
     let mut state = sim::core::hash::key(&[number, answer as u64]);
     // Of four bodies three are short, as on most servers.
-    let most = if number % 4 == 0 { 64 << 10 } else { 2 << 10 };
+    let most = if number.is_multiple_of(4) { 64 << 10 } else { 2 << 10 };
     let len = (state % (most + 1)) as usize;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
