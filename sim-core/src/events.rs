@@ -88,7 +88,9 @@ impl EventQueue {
     pub fn insert(&mut self, at: Instant, due: Due) -> EventId {
         let sequence = self.sequence;
         self.sequence += 1;
-        let fresh = Slot { at: at.0, sequence, generation: 0, place: FREE, prev: NIL, next: NIL, due: Some(due) };
+        // A new slot begins with a generation that no slot ever had, also before `clear`: a name is given once.
+        let generation = sequence as u32;
+        let fresh = Slot { at: at.0, sequence, generation, place: FREE, prev: NIL, next: NIL, due: Some(due) };
         let index = match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
@@ -105,30 +107,33 @@ impl EventQueue {
         EventId { index, generation: self.slots[index as usize].generation }
     }
 
-    /// Takes an event back. False if it happened already or was cancelled before.
+    /// Takes a device's event back. False if it happened already or was cancelled before.
     pub fn cancel(&mut self, id: EventId) -> bool {
-        let Some(slot) = self.slots.get(id.index as usize) else { return false };
+        self.take(id).is_some()
+    }
+
+    /// Takes an event back and hands out what it would have done: a waker may run destructors of the program, so it is
+    /// dropped where nothing is borrowed. `None` if it happened already or was cancelled before.
+    pub fn take(&mut self, id: EventId) -> Option<Due> {
+        let slot = self.slots.get(id.index as usize)?;
         if slot.generation != id.generation || slot.place == FREE {
-            return false;
+            return None;
         }
         if slot.place != IN_HEAP {
             self.unlink(id.index);
         }
-        self.release(id.index);
-        true
+        self.release(id.index)
     }
 
-    /// Changes whom a waiting event wakes. False if it happened already.
-    pub fn rewake(&mut self, id: EventId, waker: &Waker) -> bool {
-        let Some(slot) = self.slots.get_mut(id.index as usize) else { return false };
-        if slot.generation != id.generation || slot.place == FREE {
-            return false;
+    /// Changes whom a waiting event wakes, and hands the old waker out; the new one if it happened already.
+    pub fn rewake(&mut self, id: EventId, waker: Waker) -> Result<Waker, Waker> {
+        match self.slots.get_mut(id.index as usize) {
+            Some(slot) if slot.generation == id.generation && slot.place != FREE => match &mut slot.due {
+                Some(Due::Wake(old)) => Ok(std::mem::replace(old, waker)),
+                _ => unreachable!("only timers are woken"),
+            },
+            _ => Err(waker),
         }
-        match &mut slot.due {
-            Some(Due::Wake(old)) => old.clone_from(waker),
-            _ => unreachable!("only timers are woken"),
-        }
-        true
     }
 
     /// When the next event is due.
@@ -154,9 +159,11 @@ impl EventQueue {
         Some((Instant(at), due))
     }
 
-    /// Forgets everything, keeps the memory.
-    pub fn clear(&mut self) {
-        self.slots.clear();
+    /// Forgets everything, keeps the memory. What would have happened is handed out, to be dropped where nothing is
+    /// borrowed.
+    #[must_use = "wakers may run destructors of the program: drop them where nothing is borrowed"]
+    pub fn clear(&mut self) -> Vec<Due> {
+        let left = self.slots.drain(..).filter_map(|slot| slot.due).collect();
         self.free.clear();
         self.near.clear();
         for level in 0..LEVELS {
@@ -166,7 +173,8 @@ impl EventQueue {
                 self.occupied[level] &= self.occupied[level] - 1;
             }
         }
-        (self.tick, self.sequence, self.len) = (0, 0, 0);
+        (self.tick, self.len) = (0, 0);
+        left
     }
 
     fn release(&mut self, index: u32) -> Option<Due> {

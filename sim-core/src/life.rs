@@ -8,6 +8,7 @@ use crate::hash;
 use crate::node::{Factory, GroupId, Node, NodeId, Skew, State};
 use crate::task::Spawn;
 use crate::world::{Actor, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 impl World {
@@ -165,9 +166,12 @@ impl World {
         // The program is made and spawned as the node itself: its key hangs on the node and the incarnation alone.
         let actor = Actor { node, group, ..Actor::NOBODY };
         let before = self.actor.replace(actor);
-        let future = factory();
         let spawn = Spawn { name: "program", location: spawn.location };
-        self.spawn_program(group, future, spawn);
+        match catch_unwind(AssertUnwindSafe(|| factory())) {
+            Ok(future) => self.spawn_program(group, future, spawn),
+            // Whoever restarts it, a plan or a supervisor, has no part in it: the program panicked.
+            Err(payload) => self.stop_with(self.panic_verdict(&*payload)),
+        }
         self.actor.set(before);
     }
 

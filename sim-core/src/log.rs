@@ -15,17 +15,17 @@ impl<S: Subscriber> Layer<S> for SimLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Some(world) = World::current() else { return };
         // A device at work holds the record; what it does is in there already.
-        let Ok(mut core) = world.core.try_borrow_mut() else { return };
-        if !core.trace.is_read() {
+        if !world.core.try_borrow().is_ok_and(|core| core.trace.is_read()) {
             return;
         }
+        // Written before the record is borrowed: the program's own `Debug` may do anything.
         let metadata = event.metadata();
         let mut line = format!("{:>5} {}:", metadata.level(), metadata.target());
         event.record(&mut Fields(&mut line));
         if let Some(task) = world.acting_task() {
             let _infallible = write!(line, "  [{}]", task.name.replace("::{{closure}}", ""));
         }
-        core.trace.event(world.now(), world.acting_node(), "log", || line);
+        world.event(world.acting_node(), "log", || line);
     }
 }
 

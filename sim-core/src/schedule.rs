@@ -58,6 +58,11 @@ impl Scheduler {
         self.slow = perturb.then_some(slow);
         self.ids = 0;
     }
+
+    fn next_id(&mut self) -> Id {
+        self.ids += 1;
+        Id(self.ids)
+    }
 }
 
 impl Spawn {
@@ -120,15 +125,14 @@ impl World {
         F: Future + 'static,
     {
         let (node, alive) = self.groups.borrow()[group.0 as usize];
-        let mut scheduler = self.scheduler.borrow_mut();
-        let scheduler = &mut *scheduler;
-        scheduler.ids += 1;
-        let id = Id(scheduler.ids);
+        let id = self.scheduler.borrow_mut().next_id();
         if !alive {
             let (body, handle) = Spawned::new(future, id, u64::MAX);
             Box::pin(body).as_mut().end(JoinError::cancelled(id));
             return handle;
         }
+        let mut scheduler = self.scheduler.borrow_mut();
+        let scheduler = &mut *scheduler;
         let key = self.key_for(scheduler, group, node, &spawn);
         let slow_hold = self.draw_slowness(scheduler, node, key, &spawn);
         let mut handle = None;
@@ -272,6 +276,8 @@ impl World {
         }
         let waker = waker::waker(packed);
         let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(&waker))));
+        // A program that was killed while it ran is nobody's any more: its machine may have started anew.
+        let program_of = program_of.filter(|_| self.lives(packed));
         match polled {
             Ok(Poll::Pending) => {
                 if let Some(body) = self.put_back(packed, Some(body)) {
@@ -320,8 +326,7 @@ impl World {
         let (node, _) = self.groups.borrow()[group.0 as usize];
         let mut scheduler = self.scheduler.borrow_mut();
         let scheduler = &mut *scheduler;
-        scheduler.ids += 1;
-        let id = Id(scheduler.ids);
+        let id = scheduler.next_id();
         let key = hash::key(&[self.place_key(node), scheduler.names.of(&spawn), self.next_orphan(0) as u64]);
         let task = scheduler.tasks.insert(self.number(), |_| Task {
             generation: 0,

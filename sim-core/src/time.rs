@@ -42,7 +42,8 @@ impl Timer {
 
     fn cancel(&mut self) {
         if let (Some(event), Some(world)) = (self.event.take(), World::current()) {
-            world.core.borrow_mut().events.cancel(event);
+            let taken = world.core.borrow_mut().events.take(event);
+            drop(taken);
         }
     }
 }
@@ -79,12 +80,22 @@ impl Future for Timer {
             return Poll::Ready(());
         }
         waiting_for("a timer");
+        let waker = cx.waker().clone();
         let mut core = world.core.borrow_mut();
-        if self.event.is_some_and(|event| core.events.rewake(event, cx.waker())) {
-            return Poll::Pending;
-        }
+        let waker = match self.event {
+            Some(event) => match core.events.rewake(event, waker) {
+                Ok(old) => {
+                    // A foreign waker may act when it is dropped.
+                    drop(core);
+                    drop(old);
+                    return Poll::Pending;
+                }
+                Err(waker) => waker,
+            },
+            None => waker,
+        };
         if at != Instant::NEVER {
-            self.event = Some(core.events.insert(at, Due::Wake(cx.waker().clone())));
+            self.event = Some(core.events.insert(at, Due::Wake(waker)));
         }
         Poll::Pending
     }

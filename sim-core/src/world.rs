@@ -596,13 +596,20 @@ impl Drop for Entered {
         // What destructors still do is no part of the run.
         world.core.borrow_mut().trace = Trace::default();
         world.end_life();
-        // Devices and extensions may own futures' leftovers; dropped while the World still answers, borrowed by nobody.
-        drop(std::mem::take(&mut *world.devices.borrow_mut()));
-        drop(std::mem::take(&mut *world.extensions.borrow_mut()));
-        drop(std::mem::take(&mut *world.wakes.borrow_mut()));
+        // Wakers, devices and extensions may own what is left of futures. Each is taken out first and dropped while the
+        // World still answers and nothing of it is borrowed.
+        let events = world.core.borrow_mut().events.clear();
+        drop_leftovers(events);
+        let devices = world.devices.take();
+        drop_leftovers(devices);
+        let extensions = world.extensions.take();
+        drop_leftovers(extensions);
+        let wakes = world.wakes.take();
+        drop_leftovers(wakes);
+        let late = world.core.borrow_mut().events.clear();
+        drop_leftovers(late);
         {
             let mut core = world.core.borrow_mut();
-            core.events.clear();
             core.trace = Trace::default();
             core.metrics = Metrics::default();
         }
@@ -614,6 +621,11 @@ impl Drop for Entered {
         world.actor.set(Actor::NOBODY);
         HERE.with(|here| here.running.set(None));
     }
+}
+
+/// A panic in a destructor after the run is nobody's: the thread leaves the World all the same.
+fn drop_leftovers<T>(leftovers: T) {
+    let _nobody_asks = catch_unwind(AssertUnwindSafe(move || drop(leftovers)));
 }
 
 /// How the intensity of perturbation is drawn: half of the runs calm or nearly so.
