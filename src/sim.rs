@@ -305,9 +305,13 @@ impl Node {
 /// Starts the program of `id` again after `delay`, unless somebody else did.
 fn supervise(id: NodeId, delay: Duration) {
     let world = world();
+    let ended = world.incarnation(id);
     let again = async move {
         Timer::new(world.now() + delay).await;
-        world.restart(id);
+        // Somebody who started it in the meantime has also a say in when it is down again.
+        if world.incarnation(id) == ended {
+            world.restart(id);
+        }
     };
     let outside = world.node_group(NodeId::OUTSIDE);
     let _detached = world.spawn_in(outside, None, again, Spawn::named("supervisor"));
@@ -388,5 +392,37 @@ impl<T> Future for Run<T> {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => panic!("node {} died before the future that runs on it was done", world().node_name(self.node)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    /// A supervisor started a machine again that somebody else had started, and a fault had put down, in the meantime. So
+    /// a power cut that was to last ten seconds lasted three. Now it minds the incarnation whose end it saw, and no other.
+    #[test]
+    fn a_supervisor_does_not_cut_a_later_fault_short() {
+        let ended = Sim::run(1, |sim| async move {
+            let first = Rc::new(Cell::new(true));
+            let node = sim.node("a");
+            node.start_supervised(secs(5), move || {
+                let first = first.replace(false);
+                async move {
+                    if !first {
+                        std::future::pending::<()>().await
+                    }
+                }
+            });
+            sim.sleep(secs(1)).await;
+            node.restart();
+            sim.sleep(secs(1)).await;
+            node.power_off();
+            sim.sleep(secs(8)).await;
+            (node.is_running(), node.incarnation())
+        });
+        assert_eq!(ended.value, Some((false, 2)), "{}", ended.verdict);
     }
 }
