@@ -164,16 +164,17 @@ impl World {
         handle.expect("insert calls its closure")
     }
 
-    /// The stable identity of a child of the acting task.
+    /// The stable identity of a child of the acting task. Where no task is polled (a program is made, a task is being
+    /// dropped) the actor's key still tells the children of one from those of another, and the place tells nodes apart.
     fn key_for(&self, scheduler: &mut Scheduler, group: GroupId, node: NodeId, spawn: &Spawn) -> u64 {
         let actor = self.actor.get();
         let name = scheduler.names.of(spawn);
-        let (parent, ordinal) = match scheduler.tasks.get(actor.task) {
-            Some(parent) => (parent.key, parent.next_child(name)),
-            None => (0, self.next_orphan(name)),
+        let Some(parent) = scheduler.tasks.get(actor.task) else {
+            let family = hash::key(&[actor.key, 3, self.place_key(node), name]);
+            return hash::key(&[family, self.next_orphan(family) as u64]);
         };
         let place = if actor.group == group && actor.node == node { 0 } else { self.place_key(node) };
-        hash::key(&[parent, place, name, ordinal as u64])
+        hash::key(&[parent.key, place, name, parent.next_child(name) as u64])
     }
 
     /// Asks once, at birth, whether a task is slow, and how much.

@@ -64,6 +64,77 @@ fn a_refused_future_may_wake_others_when_it_is_dropped() {
     assert_eq!(result, Ok(true));
 }
 
+/// The first word of the entropy that the program of `a` draws when the nodes start in this order.
+fn drawn_by_a(starts: &[&'static str]) -> [u8; 8] {
+    let drawn = Rc::new(Cell::new([0; 8]));
+    let result = calm(async {
+        for &name in starts {
+            let node = world().node(name);
+            let drawn = drawn.clone();
+            let make = move || {
+                let drawn = drawn.clone();
+                async move {
+                    let mut bytes = [0; 8];
+                    world().entropy(&mut bytes);
+                    if name == "a" {
+                        drawn.set(bytes);
+                    }
+                }
+            };
+            world().start(node, program(make), Spawn::named("server"));
+        }
+        sleep_ms(1).await;
+    });
+    assert_eq!(result, Ok(()));
+    drawn.get()
+}
+
+/// The key of a node's program was the how-manieth program of the whole World it was. So one restart more or less, of any
+/// node, gave all later programs other keys, and a tape or a mask lost its hold on them. Now it is of the node's name and
+/// incarnation alone.
+#[test]
+fn the_key_of_a_program_does_not_depend_on_other_nodes() {
+    let alone = drawn_by_a(&["a"]);
+    assert_eq!(drawn_by_a(&["b", "a"]), alone);
+    assert_eq!(drawn_by_a(&["c", "b", "a"]), alone);
+}
+
+/// The entropy drawn by a task that the destructor of an aborted task of node `a` spawns, after `others` did the same.
+fn drawn_by_a_cleanup(others: &[&'static str]) -> [u8; 8] {
+    let drawn = Rc::new(Cell::new([0; 8]));
+    let result = calm(async {
+        for &name in others.iter().chain(&["a"]) {
+            let (group, drawn) = (world().node_group(world().node(name)), drawn.clone());
+            let cleanup = OnDrop(move || {
+                let drawn = drawn.clone();
+                let body = async move {
+                    let mut bytes = [0; 8];
+                    world().entropy(&mut bytes);
+                    drawn.set(bytes);
+                };
+                drop(world().spawn(body, Spawn::named("cleanup")));
+            });
+            let body = async move {
+                let _cleanup = cleanup;
+                std::future::pending::<()>().await
+            };
+            let task = world().spawn_in(group, None, body, Spawn::named(name));
+            sleep_ms(1).await;
+            task.abort();
+            sleep_ms(1).await;
+        }
+    });
+    assert_eq!(result, Ok(()));
+    drawn.get()
+}
+
+/// What the destructor of an aborted task spawns had a key without a parent, counted over the whole World. So a cleanup
+/// on one node gave another node's cleanup another key. Now its parent is the task that is being dropped.
+#[test]
+fn the_key_of_what_a_destructor_spawns_hangs_on_the_task_being_dropped() {
+    assert_eq!(drawn_by_a_cleanup(&["b"]), drawn_by_a_cleanup(&[]));
+}
+
 /// A program that killed and restarted its own machine and then returned was taken for the end of the new incarnation. So
 /// the machine was dead after its restart. Now a task that was killed while it ran ends nobody's process any more.
 #[test]
