@@ -282,7 +282,7 @@ fn a_timer_of_an_earlier_run_takes_nothing_back() {
     let old = calm(async {
         let mut timer = Timer::new(world().now() + Duration::from_secs(60));
         poll_fn(|cx| Poll::Ready(Pin::new(&mut timer).poll(cx).is_pending())).await;
-        timer
+        [timer]
     });
     let result = calm(async move {
         let sleeper = world().spawn(sleep_ms(1000), Spawn::named("sleeper"));
