@@ -19,13 +19,17 @@ impl World {
     }
 
     pub(crate) fn end_life(&self) {
-        // From here on nobody acts: every group is dead, so destructors spawn nothing. Devices are dropped right after.
-        for (_, alive) in self.groups.borrow_mut().iter_mut() {
-            *alive = false;
-        }
+        self.end_groups();
         self.end_schedule();
         self.nodes.borrow_mut().clear();
         self.groups.borrow_mut().clear();
+    }
+
+    /// From here on nobody acts: every group is dead, so destructors spawn nothing and devices do not hear them.
+    pub(crate) fn end_groups(&self) {
+        for (_, alive) in self.groups.borrow_mut().iter_mut() {
+            *alive = false;
+        }
     }
 
     fn add_machine(&self, name: &str) -> NodeId {

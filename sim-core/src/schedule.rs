@@ -52,7 +52,8 @@ pub(crate) struct Begun {
 
 impl Scheduler {
     /// `None` as a ratio stands for "never ask": the order is first in, first out, also on a tape.
-    pub fn begin(&mut self, perturb: bool, choices: &mut Choices) {
+    pub fn begin(&mut self, world: u16, perturb: bool, choices: &mut Choices) {
+        self.tasks.begin(world);
         let (hold, slow) = draw_intensity(choices);
         self.hold = perturb.then_some(hold);
         self.slow = perturb.then_some(slow);
@@ -136,7 +137,7 @@ impl World {
         let key = self.key_for(scheduler, group, node, &spawn);
         let slow_hold = self.draw_slowness(scheduler, node, key, &spawn);
         let mut handle = None;
-        let task = scheduler.tasks.insert(self.number(), |packed| {
+        let task = scheduler.tasks.insert(|packed| {
             let (body, h) = Spawned::new(future, id, packed);
             handle = Some(h);
             Task {
@@ -329,7 +330,7 @@ impl World {
         let scheduler = &mut *scheduler;
         let id = scheduler.next_id();
         let key = hash::key(&[self.place_key(node), scheduler.names.of(&spawn), self.next_orphan(0) as u64]);
-        let task = scheduler.tasks.insert(self.number(), |_| Task {
+        let task = scheduler.tasks.insert(|_| Task {
             generation: 0,
             alive: true,
             queued: false,
@@ -469,7 +470,7 @@ impl World {
 
     /// Ends the tasks that `which` picks, oldest first, each as itself.
     pub(crate) fn end_tasks(&self, which: impl Fn(&Task) -> bool) {
-        let names = self.scheduler.borrow().tasks.names(self.number(), which);
+        let names = self.scheduler.borrow().tasks.names(which);
         for packed in names {
             let (body, id, actor) = {
                 let mut scheduler = self.scheduler.borrow_mut();

@@ -53,17 +53,24 @@ pub(crate) struct Tasks {
     free: Vec<u32>,
     live: usize,
     generation: u32,
+    /// The number of the run: names of other runs' tasks name nobody here.
+    world: u16,
 }
 
 impl Tasks {
+    /// Begins a run of this number.
+    pub fn begin(&mut self, world: u16) {
+        self.world = world;
+    }
+
     /// A new task in a free slot; returns its packed name.
-    pub fn insert(&mut self, world: u16, make: impl FnOnce(u64) -> Task) -> u64 {
+    pub fn insert(&mut self, make: impl FnOnce(u64) -> Task) -> u64 {
         self.generation = (self.generation + 1) & 0xff_ffff;
         let index = self.free.pop().unwrap_or_else(|| {
             assert!(self.slots.len() < 1 << 24, "a World holds at most 16,777,216 tasks at a time");
             self.slots.len() as u32
         });
-        let packed = waker::pack(world, index, self.generation);
+        let packed = waker::pack(self.world, index, self.generation);
         let task = Task { generation: self.generation, ..make(packed) };
         match self.slots.get_mut(index as usize) {
             Some(slot) => *slot = task,
@@ -76,6 +83,9 @@ impl Tasks {
     /// The task, if it still lives.
     #[inline]
     pub fn get(&mut self, packed: u64) -> Option<&mut Task> {
+        if waker::world_of(packed) != self.world {
+            return None;
+        }
         let task = self.slots.get_mut(waker::slot_of(packed))?;
         (task.generation == waker::generation_of(packed) && task.alive).then_some(task)
     }
@@ -100,9 +110,12 @@ impl Tasks {
     }
 
     /// Packed names of the living tasks that `which` picks, oldest first.
-    pub fn names(&self, world: u16, which: impl Fn(&Task) -> bool) -> Vec<u64> {
-        let mut found: Vec<(Id, u64)> =
-            self.iter().filter(|(_, t)| which(t)).map(|(i, t)| (t.id, waker::pack(world, i, t.generation))).collect();
+    pub fn names(&self, which: impl Fn(&Task) -> bool) -> Vec<u64> {
+        let mut found: Vec<(Id, u64)> = self
+            .iter()
+            .filter(|(_, t)| which(t))
+            .map(|(i, t)| (t.id, waker::pack(self.world, i, t.generation)))
+            .collect();
         found.sort();
         found.into_iter().map(|(_, packed)| packed).collect()
     }

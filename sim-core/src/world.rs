@@ -195,7 +195,8 @@ impl World {
             here.running.set(Some(world));
             Ok(world)
         })?;
-        world.number.set((NUMBERS.fetch_add(1, Ordering::Relaxed) % 0xffff + 1) as u16);
+        // 0xffff is left out: it is the World of no task.
+        world.number.set((NUMBERS.fetch_add(1, Ordering::Relaxed) % 0xfffe + 1) as u16);
         world.entropy.set(Entropy::new(choices.seed()));
         {
             let mut core = world.core.borrow_mut();
@@ -207,7 +208,7 @@ impl World {
         *world.settings.borrow_mut() = settings;
         world.begin_clock();
         world.begin_life();
-        world.scheduler.borrow_mut().begin(perturb, &mut world.core.borrow_mut().choices);
+        world.scheduler.borrow_mut().begin(world.number(), perturb, &mut world.core.borrow_mut().choices);
         Ok(Entered { world })
     }
 
@@ -405,8 +406,10 @@ impl World {
         let root = self.add_root(group, spawn);
         let waker = waker::waker(root);
         loop {
-            if let Some(verdict) = self.stopped.get().then(|| self.stop.borrow_mut().take()).flatten() {
+            if let Some(verdict) = self.stopped.get().then(|| self.stop.borrow().clone()).flatten() {
+                // The future is dropped on the way out, as one of the dead: the run is over, and nobody acts any more.
                 self.remove_root(root);
+                self.end_groups();
                 return Err(verdict);
             }
             let Some(next) = self.next_ready() else {

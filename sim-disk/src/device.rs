@@ -344,7 +344,7 @@ impl Disk {
         let subject = open.unwrap_or_else(|| volume.subject(op.path()));
         let (file_key, n) = volume.next_operation(subject);
 
-        let (latency_key, error_key, stall_key) = (file_key, file_key ^ 0xe770, file_key ^ 0x57a11);
+        let (latency_key, error_key, stall_key) = (file_key, hash::key(&[file_key, 1]), hash::key(&[file_key, 2]));
         let words = |what: &str| format!("disk {} {} {what}", volume.node_name(), volume.born_as(subject));
         cx.choices.name_key(latency_key, || words("latency"));
         cx.choices.name_key(error_key, || words("errors"));

@@ -22,6 +22,8 @@ use std::time::Duration;
 pub(crate) struct PlanState {
     active: RefCell<Vec<(u64, Fault)>>,
     begun: Cell<u64>,
+    /// Swarms that have drawn their faults.
+    swarms: Cell<u32>,
     /// Faults that are not over yet, and ends of plans that have not come.
     open: Cell<u32>,
     waiting: RefCell<Vec<Waker>>,
@@ -95,9 +97,11 @@ impl Plan {
         let mut faults = self.faults;
         let mut end = Duration::ZERO;
         if let Some(swarm) = &self.swarm {
+            let ordinal = state.swarms.get();
+            state.swarms.set(ordinal + 1);
             let nodes: Vec<String> =
                 world.node_ids().into_iter().filter(|n| runs(world, *n)).map(|n| world.node_name(n)).collect();
-            faults.extend(world.with_choices(|choices| swarm.draw(choices, &nodes, begin)));
+            faults.extend(world.with_choices(|choices| swarm.draw(choices, &nodes, ordinal, begin)));
             end = swarm.until;
         }
         for planned in &faults {

@@ -50,8 +50,8 @@ impl Default for Swarm {
 }
 
 impl Swarm {
-    /// The faults that `choices` draw for `nodes`.
-    pub(super) fn draw(&self, choices: &mut Choices, nodes: &[String], now: Instant) -> Vec<Planned> {
+    /// The faults that `choices` draw for `nodes`. The ordinal counts the swarms of the run: each draws its own.
+    pub(super) fn draw(&self, choices: &mut Choices, nodes: &[String], ordinal: u32, now: Instant) -> Vec<Planned> {
         if nodes.len() < 2 {
             return Vec::new();
         }
@@ -62,11 +62,11 @@ impl Swarm {
         let strikable = if self.keep_majority { (count - 1) / 2 } else { count };
         let mut planned = Vec::new();
         for kind in &self.kinds {
-            let p = draw_intensity(choices, kind, now);
+            let p = draw_intensity(choices, kind, ordinal, now);
             for epoch in 0..epochs {
                 for slot in 0..SLOTS.min(strikable * SLOTS) {
                     let key = hash::key(&[hash::text(kind), epoch, slot]);
-                    let at = Address { stream: Stream::FAULT, key, n: 0 };
+                    let at = Address { stream: Stream::FAULT, key, n: ordinal };
                     let word = choices.ask(at, Law::Event(p), "planned fault", now, NodeId::OUTSIDE);
                     if word == 0 {
                         continue;
@@ -90,8 +90,8 @@ impl Swarm {
 }
 
 /// Whether this run has faults of this kind, and how many: a third of the kinds are off.
-fn draw_intensity(choices: &mut Choices, kind: &str, now: Instant) -> Ratio {
-    let at = Address { stream: Stream::CONFIG, key: hash::key(&[hash::text("swarm"), hash::text(kind)]), n: 0 };
+fn draw_intensity(choices: &mut Choices, kind: &str, ordinal: u32, now: Instant) -> Ratio {
+    let at = Address { stream: Stream::CONFIG, key: hash::key(&[hash::text("swarm"), hash::text(kind)]), n: ordinal };
     choices.name_key(at.key, || kind.to_owned());
     match choices.ask(
         at,
@@ -159,13 +159,13 @@ mod tests {
     }
 
     fn drawn(seed: u64, swarm: &Swarm, n: usize) -> Vec<Planned> {
-        swarm.draw(&mut Choices::seeded(seed), &names(n), Instant::ZERO)
+        swarm.draw(&mut Choices::seeded(seed), &names(n), 0, Instant::ZERO)
     }
 
     #[test]
     fn the_calm_run_has_no_fault() {
         let mut calm = Choices::from_source(0, Box::new(Tape::new([])));
-        assert_eq!(Swarm::default().draw(&mut calm, &names(3), Instant::ZERO), []);
+        assert_eq!(Swarm::default().draw(&mut calm, &names(3), 0, Instant::ZERO), []);
     }
 
     #[test]
