@@ -58,6 +58,7 @@ impl Sim {
     /// assert!(ended.verdict.passed());
     /// assert_eq!(ended.outcome.now.as_nanos(), 60_000_000_000);
     /// ```
+    #[track_caller]
     pub fn run<F, Fut>(seed: u64, body: F) -> Ended<Fut::Output>
     where
         F: FnOnce(Sim) -> Fut,
@@ -70,6 +71,7 @@ impl Sim {
     ///
     /// # Panics
     /// Inside another run.
+    #[track_caller]
     pub fn run_with<F, Fut>(settings: Settings, choices: Choices, body: F) -> Ended<Fut::Output>
     where
         F: FnOnce(Sim) -> Fut,

@@ -38,7 +38,7 @@ pub(crate) struct Ran {
 ///
 /// # Panics
 /// If this thread runs a World already.
-pub(crate) fn run_one<B, F>(settings: Settings, mut choices: Choices, observe: Observe, body: B) -> Ran
+pub(crate) fn run_one<B, F>(settings: Settings, mut choices: Choices, observe: Observe, spawn: Spawn, body: B) -> Ran
 where
     B: FnOnce(Sim) -> F,
     F: Future<Output = Result<(), String>>,
@@ -61,7 +61,7 @@ where
         world.with_metrics(|metrics| metrics.keep());
     }
     let interposed = sim_libc::interpose::enable();
-    let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, Spawn::named("test"));
+    let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, spawn);
     drop(interposed);
     let verdict = match result {
         Ok(Ok(())) => Verdict::Passed,

@@ -67,7 +67,7 @@ fn emit(options: TokenStream, f: &ItemFn) -> syn::Result<TokenStream> {
             ::sim::__private::test(
                 ::sim::__private::TestInfo {
                     name: ::core::concat!(::core::module_path!(), "::", #text),
-                    file: ::core::file!(),
+                    location: ::core::panic::Location::caller(),
                     package: ::core::env!("CARGO_PKG_NAME"),
                     manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                     seeds: #seeds,

@@ -276,7 +276,7 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
             #krate::__private::test(
                 #krate::__private::TestInfo {
                     name: ::core::concat!(::core::module_path!(), "::", #name),
-                    file: ::core::file!(),
+                    location: ::core::panic::Location::caller(),
                     package: ::core::env!("CARGO_PKG_NAME"),
                     manifest_dir: ::core::env!("CARGO_MANIFEST_DIR"),
                     should_panic: #should_panic,

@@ -13,7 +13,7 @@ pub struct TestInfo {
     /// The full path of the function, crate first.
     pub name: &'static str,
     /// The source file.
-    pub file: &'static str,
+    pub location: &'static std::panic::Location<'static>,
     /// The package.
     pub package: &'static str,
     /// Where the package's manifest is.
@@ -58,7 +58,7 @@ where
     }
     let sweep = sim::__private::TestInfo {
         name: info.name,
-        file: info.file,
+        location: info.location,
         package: info.package,
         manifest_dir: info.manifest_dir,
         seeds: None,

@@ -99,9 +99,13 @@ impl Plan {
         if let Some(swarm) = &self.swarm {
             let ordinal = state.swarms.get();
             state.swarms.set(ordinal + 1);
-            let nodes: Vec<String> =
-                world.node_ids().into_iter().filter(|n| runs(world, *n)).map(|n| world.node_name(n)).collect();
-            faults.extend(world.with_choices(|choices| swarm.draw(choices, &nodes, ordinal, begin)));
+            let all = world.node_ids();
+            let names = |which: &dyn Fn(NodeId) -> bool| -> Vec<String> {
+                all.iter().filter(|n| which(**n)).map(|n| world.node_name(*n)).collect()
+            };
+            let (nodes, peers) = (names(&|n| runs(world, n)), names(&|_| true));
+            let drawn = world.with_choices(|choices| swarm.draw(choices, &nodes, &peers, ordinal, begin));
+            faults.extend(drawn);
             end = swarm.until;
         }
         for planned in &faults {

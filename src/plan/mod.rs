@@ -212,7 +212,7 @@ impl Plan {
     }
 
     /// Every seed draws its own trouble: a random subset of the kinds, each with its own intensity, on the nodes that run
-    /// a program when the plan begins. In the calm run nothing happens.
+    /// a program when the plan begins, and on their links to all nodes that exist then. In the calm run nothing happens.
     pub fn swarm() -> Plan {
         Plan { faults: Vec::new(), swarm: Some(Swarm::default()) }
     }

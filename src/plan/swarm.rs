@@ -51,20 +51,36 @@ impl Default for Swarm {
 
 impl Swarm {
     /// The faults that `choices` draw for `nodes`. The ordinal counts the swarms of the run: each draws its own.
-    pub(super) fn draw(&self, choices: &mut Choices, nodes: &[String], ordinal: u32, now: Instant) -> Vec<Planned> {
-        if nodes.len() < 2 {
-            return Vec::new();
-        }
+    ///
+    /// `peers` are the nodes that a link can lead to: all that exist.
+    ///
+    /// # Panics
+    /// If there is nobody to strike.
+    #[track_caller]
+    pub(super) fn draw(
+        &self,
+        choices: &mut Choices,
+        nodes: &[String],
+        peers: &[String],
+        ordinal: u32,
+        now: Instant,
+    ) -> Vec<Planned> {
         let count = nodes.len() as u64;
         let epochs = count * TURNS;
         // Whole milliseconds, so that a plan reads well.
         let length = Duration::from_millis(sim_core::nanos(self.until) / 1_000_000 / epochs);
-        let strikable = if self.keep_majority { (count - 1) / 2 } else { count };
+        let strikable = if self.keep_majority { count.saturating_sub(1) / 2 } else { count };
+        assert!(
+            strikable > 0,
+            "the swarm has nobody to strike: {} run a program; expected at least {}, started before the plan",
+            if nodes.is_empty() { "no nodes".into() } else { format!("only {nodes:?}") },
+            if self.keep_majority { "three nodes, to keep a majority of them" } else { "one node" },
+        );
         let mut planned = Vec::new();
         for kind in &self.kinds {
             let p = draw_intensity(choices, kind, ordinal, now);
             for epoch in 0..epochs {
-                for slot in 0..SLOTS.min(strikable * SLOTS) {
+                for slot in 0..SLOTS {
                     let key = hash::key(&[hash::text(kind), epoch, slot]);
                     let at = Address { stream: Stream::FAULT, key, n: ordinal };
                     let word = choices.ask(at, Law::Event(p), "planned fault", now, NodeId::OUTSIDE);
@@ -77,7 +93,8 @@ impl Swarm {
                     let longest = sim_core::nanos(length) - begin;
                     let lasts = Duration::from_millis((details.below(longest) / 1_000_000).max(1));
                     let at = length * epoch as u32 + Duration::from_millis(begin / 1_000_000);
-                    let fault = Fault { kind: fault_of(kind, victim, nodes, &mut details), lasts };
+                    let Some(kind) = fault_of(kind, victim, peers, &mut details) else { continue };
+                    let fault = Fault { kind, lasts };
                     let fault = Planned { at, fault };
                     choices.annotate(|| fault.to_string());
                     planned.push(fault);
@@ -120,12 +137,18 @@ impl Details {
     }
 }
 
-fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -> Kind {
+/// `None` for a fault of a link where there is no other node.
+fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -> Option<Kind> {
     let node = victim.to_owned();
     let others: Vec<String> = nodes.iter().filter(|n| *n != victim).cloned().collect();
-    let peer = others[details.below(others.len() as u64) as usize].clone();
+    let chosen = details.below(others.len() as u64) as usize;
+    let peer = match others.get(chosen) {
+        Some(peer) => peer.clone(),
+        None if matches!(name, "partition" | "one-way" | "delay" | "loss") => return None,
+        None => String::new(),
+    };
     let (from, to) = if details.below(2) == 0 { (node.clone(), peer) } else { (peer, node.clone()) };
-    match name {
+    Some(match name {
         "partition" => Kind::Partition { a: vec![node], b: others },
         "one-way" if from == node => Kind::OneWay { from: vec![node], to: others },
         "one-way" => Kind::OneWay { from: others, to: vec![node] },
@@ -146,7 +169,7 @@ fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -
         "disk-full" => Kind::DiskFull { node },
         "disk-slow" => Kind::DiskSlow { node, factor: 2 << details.below(8) },
         other => unreachable!("{other} is no kind of a swarm"),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -159,13 +182,13 @@ mod tests {
     }
 
     fn drawn(seed: u64, swarm: &Swarm, n: usize) -> Vec<Planned> {
-        swarm.draw(&mut Choices::seeded(seed), &names(n), 0, Instant::ZERO)
+        swarm.draw(&mut Choices::seeded(seed), &names(n), &names(n), 0, Instant::ZERO)
     }
 
     #[test]
     fn the_calm_run_has_no_fault() {
         let mut calm = Choices::from_source(0, Box::new(Tape::new([])));
-        assert_eq!(Swarm::default().draw(&mut calm, &names(3), 0, Instant::ZERO), []);
+        assert_eq!(Swarm::default().draw(&mut calm, &names(3), &names(3), 0, Instant::ZERO), []);
     }
 
     #[test]
@@ -191,6 +214,27 @@ mod tests {
                 assert!(struck.len() <= (n - 1) / 2, "seed {seed}: {struck:?} at {:?}", p.at);
             }
         }
+    }
+
+    #[test]
+    fn a_single_server_is_struck_and_so_are_its_links_to_clients() {
+        let peers = ["server".to_owned(), "client".to_owned()];
+        let drawn = |seed, peers: &[String]| {
+            Swarm::default().draw(&mut Choices::seeded(seed), &peers[..1], peers, 0, Instant::ZERO)
+        };
+        let kinds = |peers: &[String]| -> Vec<&str> {
+            let all: Vec<Planned> = (0..100).flat_map(|seed| drawn(seed, peers)).collect();
+            Swarm::KINDS.into_iter().filter(|kind| all.iter().any(|p| p.fault.name() == *kind)).collect()
+        };
+        assert_eq!(kinds(&peers), Swarm::KINDS);
+        assert_eq!(kinds(&peers[..1]), Swarm::KINDS[4..], "without another node there are no links to strike");
+    }
+
+    #[test]
+    #[should_panic(expected = "expected at least three nodes, to keep a majority of them")]
+    fn a_swarm_with_nobody_to_strike_says_so() {
+        let swarm = Swarm { keep_majority: true, ..Swarm::default() };
+        drawn(1, &swarm, 2);
     }
 
     /// The struck node: for links, the one whose turn it is by the epoch.

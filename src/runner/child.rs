@@ -7,7 +7,7 @@ use crate::{Ending, Sim};
 use serde::{Deserialize, Serialize};
 use sim_core::choices::{Address, Choices, Law, Seeded, Source, Stream};
 use sim_core::trace::{Record, Sink, json_line, text_line};
-use sim_core::{Instant, NodeId, Settings, Verdict, World};
+use sim_core::{Instant, NodeId, Settings, Spawn, Verdict, World};
 use sim_libc::process::{self, Order};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -170,7 +170,7 @@ where
             async move { future.await.ending() }
         };
         let settings: Settings = self.info.settings();
-        let ran = run_one(settings, choices, observe, body);
+        let ran = run_one(settings, choices, observe, Spawn { name: "test", location: self.info.location }, body);
         drop(logging);
         let report = ran.report("", order.seed, Duration::ZERO, false);
         let mut told = Told {

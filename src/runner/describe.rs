@@ -27,11 +27,12 @@ fn planned(d: &Deviation) -> Option<Planned> {
 }
 
 fn fault_in_words(fault: &Fault) -> String {
-    let names = |nodes: &[String]| nodes.join(" and ");
+    // A side of several nodes in brackets, so that one sees where it ends.
+    let sides = |nodes: &[String]| if nodes.len() == 1 { nodes[0].clone() } else { format!("({})", nodes.join(", ")) };
     let span = |d: Duration| seconds(nanos(d));
     let what = match &fault.kind {
-        Kind::Partition { a, b } => format!("{} and {} cannot reach each other", names(a), names(b)),
-        Kind::OneWay { from, to } => format!("nothing from {} reaches {}", names(from), names(to)),
+        Kind::Partition { a, b } => format!("no packet passes between {} and {}", sides(a), sides(b)),
+        Kind::OneWay { from, to } => format!("no packet from {} reaches {}", sides(from), sides(to)),
         Kind::Delay { from, to, by } => format!("packets from {from} to {to} are {} late", span(*by)),
         Kind::Loss { from, to, ratio } => {
             format!("{} of {} packets from {from} to {to} are lost", ratio.num(), ratio.den())
@@ -114,7 +115,7 @@ mod tests {
             ),
             (
                 words("planned fault", "2500ms one-way a b | c for 1s", 7, ""),
-                "at 2.5 s: nothing from a and b reaches c for 1 s",
+                "at 2.5 s: no packet from (a, b) reaches c for 1 s",
             ),
             (
                 words("whether an fsync lies", "disk kv0 wal", 1, "kv0"),

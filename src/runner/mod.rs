@@ -26,6 +26,7 @@ pub use protocol::PROTOCOL;
 use crate::{Ending, Sim};
 use sim_core::{Settings, World};
 use std::future::Future;
+use std::panic::Location;
 use std::time::Duration;
 
 /// What `#[sim::test]` knows of its test.
@@ -33,8 +34,8 @@ use std::time::Duration;
 pub struct TestInfo {
     /// The full path of the function, crate first.
     pub name: &'static str,
-    /// The source file.
-    pub file: &'static str,
+    /// Where it stands in the source.
+    pub location: &'static Location<'static>,
     /// The package.
     pub package: &'static str,
     /// Where the package's manifest is: regression seeds and tapes are kept beside it.

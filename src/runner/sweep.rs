@@ -398,7 +398,7 @@ mod tests {
         let orders = Orders::from_lookup(env).expect("good");
         let info = TestInfo {
             name: "t",
-            file: "",
+            location: std::panic::Location::caller(),
             package: "",
             manifest_dir: "",
             seeds: None,
