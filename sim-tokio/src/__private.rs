@@ -12,7 +12,7 @@ pub use sim_macros::select;
 pub struct TestInfo {
     /// The full path of the function, crate first.
     pub name: &'static str,
-    /// The source file.
+    /// Where it stands in the source.
     pub location: &'static std::panic::Location<'static>,
     /// The package.
     pub package: &'static str,
