@@ -4,6 +4,7 @@
 use crate::Refused;
 use crate::args::AuditArgs;
 use crate::process::{Ended, Interrupt, run_test_in};
+use crate::say::say;
 use crate::select::Test;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,29 +27,29 @@ pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<
         other.extend(other_environment());
         let Some(second) = digests(test, elsewhere.path(), &other, interrupt)? else { continue };
         if interrupt.is_pressed() {
-            println!("cargo sim: interrupted in {}; what was found so far:", test.full);
+            say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
             failed += 1;
             break;
         }
         failed += first.values().filter(|(_, verdict)| verdict != "passed").count();
         let differing: Vec<&String> = first.iter().filter(|(s, d)| second.get(*s) != Some(d)).map(|(s, _)| s).collect();
-        println!(
+        say(format_args!(
             "sim: test={} seeds={} same={} differ={}",
             test.full,
             first.len(),
             first.len() - differing.len(),
             differing.len()
-        );
+        ));
         for seed in differing.iter().take(MOST_SHOWN) {
             let nothing = ("none".to_owned(), "not run".to_owned());
             let (a, b) = (&first[*seed], second.get(*seed).unwrap_or(&nothing));
-            println!("  seed {seed}: digest {} ({}), elsewhere {} ({})", a.0, a.1, b.0, b.1);
-            println!("    {}", difference(test, elsewhere.path(), seed, interrupt)?);
+            say(format_args!("  seed {seed}: digest {} ({}), elsewhere {} ({})", a.0, a.1, b.0, b.1));
+            say(format_args!("    {}", difference(test, elsewhere.path(), seed, interrupt)?));
         }
         same += first.len() - differing.len();
         differ += differing.len();
     }
-    println!("{same} seeds the same, {differ} differ, {failed} failed");
+    say(format_args!("{same} seeds the same, {differ} differ, {failed} failed"));
     Ok(differ == 0 && failed == 0)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Refused;
 use crate::args::Select;
+use crate::say::warn;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,7 +53,7 @@ fn plan(select: &Select) -> Result<Vec<Together>, Refused> {
             None => together.push(name),
             Some(feature) => {
                 // Standard error, so that scripts can read standard output.
-                eprintln!("cargo sim: {name} depends on sim-tokio; building with feature `{feature}`");
+                warn(format_args!("{name} depends on sim-tokio; building with feature `{feature}`"));
                 alone.push((vec![name], Some(feature)));
             }
         }

@@ -9,12 +9,14 @@ mod build;
 mod junit;
 mod output;
 mod process;
+mod say;
 mod select;
 
 use args::{Cli, Command};
 use clap::Parser;
 use output::Output;
 use process::{Ended, Interrupt, run_test};
+use say::{say, warn};
 use select::Test;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(Refused(message)) => {
-            eprintln!("cargo sim: {message}");
+            warn(message);
             ExitCode::from(2)
         }
     }
@@ -105,7 +107,7 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             }
             Ended::Plain { passed: false, text } => {
                 failed += 1;
-                println!("{text}\ntest {} ... FAILED", test.full);
+                say(format_args!("{text}\ntest {} ... FAILED", test.full));
                 output.ended(test, began.elapsed(), Some(&text));
             }
             Ended::Simulated { .. } => {
@@ -114,17 +116,17 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             }
             Ended::Plain { .. } => {
                 passed += 1;
-                println!("test {} ... ok", test.full);
+                say(format_args!("test {} ... ok", test.full));
                 output.ended(test, began.elapsed(), None);
             }
             Ended::Interrupted => {
-                println!("cargo sim: interrupted in {}; what was found so far:", test.full);
+                say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
                 failed += 1;
                 break;
             }
         }
     }
     let (seeds, bad) = output.seeds();
-    println!("{passed} passed, {failed} failed; {seeds} seeds, {bad} of them failed");
+    say(format_args!("{passed} passed, {failed} failed; {seeds} seeds, {bad} of them failed"));
     Ok(failed == 0)
 }

@@ -2,6 +2,7 @@
 
 use crate::Refused;
 use crate::junit::{Case, junit};
+use crate::say::{say, warn};
 use crate::select::Test;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -94,20 +95,20 @@ impl Output {
         if let Some((path, mut file)) = self.junit.take() {
             let wrote = junit(&self.cases).and_then(|text| file.write_all(&text));
             if let Err(e) = wrote {
-                eprintln!("cargo sim: {} could not be written: {e}", path.display());
+                warn(format_args!("{} could not be written: {e}", path.display()));
             }
         }
         if let Some((path, mut file)) = self.json.take()
             && let Err(e) = file.flush()
         {
-            eprintln!("cargo sim: {} could not be written to its end: {e}", path.display());
+            warn(format_args!("{} could not be written to its end: {e}", path.display()));
         }
     }
 
     fn write_json(&mut self, message: &Value) {
         let Some((path, file)) = &mut self.json else { return };
         if let Err(e) = writeln!(file, "{message}") {
-            eprintln!("cargo sim: {} can no longer be written, verdicts follow here only: {e}", path.display());
+            warn(format_args!("{} can no longer be written, verdicts follow here only: {e}", path.display()));
             // Whatever is still in its buffer would fail again.
             let _full = self.json.take().map(|(_, file)| file.into_parts());
         }
@@ -121,9 +122,4 @@ impl Output {
             self.bar.set_style(style);
         }
     }
-}
-
-/// A line for people. A reader that is gone (`| head`) is no reason to stop: the exit status still says how it went.
-fn say(text: &str) {
-    let _gone = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,6 +1,7 @@
 //! One test in a process of its own, and the lines it sends.
 
 use crate::Refused;
+use crate::say::say;
 use crate::select::Test;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
@@ -107,13 +108,13 @@ pub fn run_test_in(
         Some(end) => {
             let message = end["message"].as_str().unwrap_or_default().to_owned();
             if !message.is_empty() {
-                println!("{message}\n{}", text.trim_end());
+                say(format_args!("{message}\n{}", text.trim_end()));
             }
             Ok(Ended::Simulated { failed: end["status"] != "clean", message })
         }
         None if heard.hello => {
             let message = format!("{}: the process ended before its sweep did: {status}", test.full);
-            println!("{message}\n{}", text.trim_end());
+            say(format_args!("{message}\n{}", text.trim_end()));
             Ok(Ended::Simulated { failed: true, message })
         }
         None => Ok(Ended::Plain { passed: status.success(), text }),

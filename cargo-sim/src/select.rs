@@ -3,6 +3,7 @@
 use crate::Refused;
 use crate::args::Select;
 use crate::build::{Binary, build};
+use crate::say::warn;
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
@@ -43,7 +44,7 @@ fn list(binary: Rc<Binary>) -> Vec<Test> {
     let text = match listed {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         _ => {
-            eprintln!("cargo sim: {} cannot list its tests and is left out", binary.path.display());
+            warn(format_args!("{} cannot list its tests and is left out", binary.path.display()));
             return Vec::new();
         }
     };
