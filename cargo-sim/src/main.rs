@@ -54,8 +54,8 @@ fn work(cli: Cli) -> Result<bool, Refused> {
             let tests = select::tests(&test.select, test.name.as_deref())?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
             let clean = sweep(&tests, &test, &mut output, &interrupt)?;
-            output.finish();
-            Ok(clean)
+            // What a build server was to read and cannot is no success.
+            Ok(output.finish() && clean)
         }
         Command::Replay(replay) => {
             let tests = select::tests(&replay.select, Some(&replay.name))?;
@@ -65,7 +65,8 @@ fn work(cli: Cli) -> Result<bool, Refused> {
         Command::Bisect(bisect) => {
             let tests = select::tests(&bisect.select, Some(&bisect.name))?;
             let mut output = Output::open(bisect.json.as_deref(), None)?;
-            one(&tests[0], &bisect.environment(), &mut output, &interrupt)
+            let clean = one(&tests[0], &bisect.environment(), &mut output, &interrupt)?;
+            Ok(output.finish() && clean)
         }
         Command::Audit(audit) => {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Output {
     json: Option<(PathBuf, BufWriter<File>)>,
     junit: Option<(PathBuf, File)>,
+    /// Whether a file took everything so far.
+    written: bool,
     bar: ProgressBar,
     seeds: u64,
     failed: u64,
@@ -33,6 +35,7 @@ impl Output {
         Ok(Output {
             json,
             junit: junit.map(create).transpose()?,
+            written: true,
             bar: ProgressBar::hidden(),
             seeds: 0,
             failed: 0,
@@ -90,25 +93,30 @@ impl Output {
         self.bar = ProgressBar::hidden();
     }
 
-    /// Writes what is written at the end.
-    pub fn finish(mut self) {
+    /// Writes what is written at the end. Whether the files have everything: if not, it was said.
+    #[must_use]
+    pub fn finish(mut self) -> bool {
         if let Some((path, mut file)) = self.junit.take() {
             let wrote = junit(&self.cases).and_then(|text| file.write_all(&text));
             if let Err(e) = wrote {
                 warn(format_args!("{} could not be written: {e}", path.display()));
+                self.written = false;
             }
         }
         if let Some((path, mut file)) = self.json.take()
             && let Err(e) = file.flush()
         {
             warn(format_args!("{} could not be written to its end: {e}", path.display()));
+            self.written = false;
         }
+        self.written
     }
 
     fn write_json(&mut self, message: &Value) {
         let Some((path, file)) = &mut self.json else { return };
         if let Err(e) = writeln!(file, "{message}") {
             warn(format_args!("{} can no longer be written, verdicts follow here only: {e}", path.display()));
+            self.written = false;
             // Whatever is still in its buffer would fail again.
             let _full = self.json.take().map(|(_, file)| file.into_parts());
         }
@@ -121,5 +129,23 @@ impl Output {
         if let Ok(style) = style {
             self.bar.set_style(style);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_take_its_end_is_no_success() {
+        let full = Path::new("/dev/full");
+        let open = |json, junit| Output::open(json, junit).unwrap_or_else(|Refused(message)| panic!("{message}"));
+        let written = |mut output: Output| {
+            output.write_json(&serde_json::json!({ "type": "verdict" }));
+            output.finish()
+        };
+        assert!(!written(open(Some(full), None)) && !written(open(None, Some(full))));
+        let null = Some(Path::new("/dev/null"));
+        assert!(written(open(None, None)) && written(open(null, null)));
     }
 }
