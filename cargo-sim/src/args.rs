@@ -8,10 +8,12 @@ use std::time::Duration;
 /// Deterministic simulation testing: sweep seeds, replay, audit and minimise.
 #[derive(Parser, Debug)]
 #[command(name = "cargo sim", bin_name = "cargo sim", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 clean, 1 a run failed, 2 misuse (nothing was run or written).\n\n\
+#[command(
+    after_help = "Exit status: 0 clean, 1 a run failed or a file could not be written,\n2 misuse (nothing was run or written), 130 interrupted.\n\n\
 Examples:\n  cargo sim test                          every test, as many seeds as each asks for\n  \
 cargo sim test lost_writes --seeds 10000\n  cargo sim replay lost_writes --seed 0x2a --trace text\n  \
-cargo sim bisect lost_writes --seed 0x2a")]
+cargo sim bisect lost_writes --seed 0x2a"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

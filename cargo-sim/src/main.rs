@@ -37,7 +37,20 @@ fn main() -> ExitCode {
         given.remove(1);
     }
     let cli = Cli::parse_from(given);
-    match work(cli) {
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(Refused(message)) => {
+            warn(message);
+            return ExitCode::from(2);
+        }
+    };
+    match work(cli, &interrupt) {
+        // As a shell says of what Ctrl-C ended: what was not run was neither good nor bad.
+        Ok(_) if interrupt.is_pressed() => ExitCode::from(130),
+        Err(_) if interrupt.is_pressed() => {
+            warn("interrupted");
+            ExitCode::from(130)
+        }
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(Refused(message)) => {
@@ -47,30 +60,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(cli: Cli) -> Result<bool, Refused> {
-    let interrupt = Interrupt::listen()?;
+fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
     match cli.command {
         Command::Test(test) => {
             let tests = select::tests(&test.select, test.name.as_deref())?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
-            let clean = sweep(&tests, &test, &mut output, &interrupt)?;
+            let clean = sweep(&tests, &test, &mut output, interrupt)?;
             // What a build server was to read and cannot is no success.
             Ok(output.finish() && clean)
         }
         Command::Replay(replay) => {
             let tests = select::tests(&replay.select, Some(&replay.name))?;
             let mut output = Output::open(None, None)?;
-            one(&tests[0], &replay.environment()?, &mut output, &interrupt)
+            one(&tests[0], &replay.environment()?, &mut output, interrupt)
         }
         Command::Bisect(bisect) => {
             let tests = select::tests(&bisect.select, Some(&bisect.name))?;
             let mut output = Output::open(bisect.json.as_deref(), None)?;
-            let clean = one(&tests[0], &bisect.environment(), &mut output, &interrupt)?;
+            let clean = one(&tests[0], &bisect.environment(), &mut output, interrupt)?;
             Ok(output.finish() && clean)
         }
         Command::Audit(audit) => {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;
-            audit::audit(&tests, &audit, &interrupt)
+            audit::audit(&tests, &audit, interrupt)
         }
     }
 }
@@ -84,14 +96,17 @@ fn one(test: &Test, env: &[(String, String)], output: &mut Output, interrupt: &I
         Ended::Plain { .. } => {
             Err(Refused(format!("{} is a plain test: it enters no World and has no seeds", test.full)))
         }
-        Ended::Interrupted => Ok(false),
+        Ended::Interrupted => {
+            say(format_args!("cargo sim: interrupted in {}", test.full));
+            Ok(false)
+        }
     }
 }
 
 /// All tests, one after the other; each uses all jobs.
 fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: &Interrupt) -> Result<bool, Refused> {
     let began = Instant::now();
-    let (mut passed, mut failed) = (0u64, 0u64);
+    let (mut passed, mut failed, mut interrupted) = (0u64, 0u64, 0u64);
     for (i, test) in tests.iter().enumerate() {
         // What is left of the time is shared evenly among the tests that are left.
         let budget = args.time_budget.map(|all| {
@@ -122,12 +137,14 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             }
             Ended::Interrupted => {
                 say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
-                failed += 1;
+                interrupted += 1;
+                output.ended(test, began.elapsed(), Some("interrupted"));
                 break;
             }
         }
     }
     let (seeds, bad) = output.seeds();
-    say(format_args!("{passed} passed, {failed} failed; {seeds} seeds, {bad} of them failed"));
+    let interrupted = if interrupted > 0 { format!(", {interrupted} interrupted") } else { String::new() };
+    say(format_args!("{passed} passed, {failed} failed{interrupted}; {seeds} seeds, {bad} of them failed"));
     Ok(failed == 0)
 }
