@@ -208,6 +208,11 @@ pub mod process {
             match self.never {}
         }
 
+        /// Runs the body here, without forking.
+        pub fn run_here(&mut self, _order: Order) -> i32 {
+            match self.never {}
+        }
+
         /// Ends a child.
         pub fn kill(&mut self, _slot: usize) {
             match self.never {}

@@ -8,10 +8,8 @@ use super::{DEFAULT_MEMORY_BYTES, TestInfo, minimise, regressions, replay, sweep
 use crate::{Ending, Sim};
 use serde_json::json;
 use sim_libc::process::{self, Launcher, Limits};
-use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Does what the environment asks for, and ends the process.
@@ -42,8 +40,8 @@ where
 }
 
 fn lines_to_outer() -> Lines {
-    match io::stdin().as_fd().try_clone_to_owned() {
-        Ok(pipe) => Lines::new(Some(File::from(pipe))),
+    match super::system::pipe_to_outer() {
+        Ok(pipe) => Lines::new(Some(pipe)),
         Err(error) => {
             eprintln!("sim: the pipe to the outer process is gone: {error}");
             std::process::exit(1)

@@ -14,11 +14,13 @@ mod judge;
 mod minimise;
 pub mod orders;
 mod outer;
+mod plain;
 mod pool;
 mod protocol;
 mod regressions;
 mod replay;
 mod sweep;
+mod system;
 pub mod tape;
 
 pub use protocol::PROTOCOL;
@@ -89,6 +91,6 @@ where
     }
     match protocol::inner_test() {
         Some(name) if name == info.name => inner::work(info, body),
-        _ => outer::work(info),
+        _ => outer::work(info, body),
     }
 }

@@ -1,21 +1,26 @@
 //! The outer process: executes the test binary again for one test, passes on what the inner one tells, and fails the test.
 
-use super::TestInfo;
 use super::orders::Orders;
 use super::protocol::{INNER, inner_value};
+use super::{TestInfo, plain};
+use crate::{Ending, Sim};
 use serde_json::{Value, json};
 use sim_libc::process::{exec_in_place, hermetic_command};
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 /// Of what the inner process prints itself, this much is kept for the case that it dies.
 const NOISE_BYTES: usize = 64 << 10;
 
-pub(super) fn work(info: TestInfo) {
+pub(super) fn work<B, F>(info: TestInfo, body: B)
+where
+    B: Fn(Sim) -> F,
+    F: Future,
+    F::Output: Ending,
+{
     let orders = match Orders::from_env() {
         Ok(orders) => orders,
         Err(misuse) => {
@@ -29,6 +34,12 @@ pub(super) fn work(info: TestInfo) {
     };
     let command = match command(&info) {
         Ok(command) => command,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            if let Err(message) = plain::sweep(&info, &orders, body) {
+                fail(&format!("sim: test={} {message}", info.name));
+            }
+            return;
+        }
         Err(error) => return fail(&format!("sim: the test binary cannot be executed again: {error}")),
     };
     if orders.in_place {
@@ -37,12 +48,12 @@ pub(super) fn work(info: TestInfo) {
     }
     let mut results = Results::open(orders.results.as_deref());
     match run(command, &mut results) {
-        Ok(Ending { end: Some(end), .. }) => match (end["status"].as_str(), end["message"].as_str()) {
+        Ok(Heard { end: Some(end), .. }) => match (end["status"].as_str(), end["message"].as_str()) {
             (Some("clean"), _) => {}
             (_, Some(message)) => fail(&format!("sim: test={} {message}", info.name)),
             _ => give_up(),
         },
-        Ok(Ending { status, noise, .. }) => {
+        Ok(Heard { status, noise, .. }) => {
             let message = format!("the process of the test ended before it was done: {status}");
             let end = json!({ "type": "end", "test": info.name, "status": "failed", "message": message });
             results.pass_on("end", &end.to_string());
@@ -59,13 +70,13 @@ fn command(info: &TestInfo) -> io::Result<Command> {
     Ok(command)
 }
 
-struct Ending {
+struct Heard {
     end: Option<Value>,
     status: ExitStatus,
     noise: String,
 }
 
-fn run(mut command: Command, results: &mut Results) -> io::Result<Ending> {
+fn run(mut command: Command, results: &mut Results) -> io::Result<Heard> {
     let (from_inner, to_outer) = io::pipe()?;
     let (noise, noisy) = io::pipe()?;
     // The inner process writes its lines to what it has as standard input: a descriptor that the standard library passes
@@ -90,7 +101,7 @@ fn run(mut command: Command, results: &mut Results) -> io::Result<Ending> {
     }
     let status = child.wait()?;
     let noise = listener.join().unwrap_or_default();
-    Ok(Ending { end, status, noise })
+    Ok(Heard { end, status, noise })
 }
 
 /// The end of what comes out of a pipe.
@@ -110,7 +121,7 @@ fn tail(mut from: impl Read) -> String {
 enum Results {
     Nowhere,
     /// Somebody listens now: everything.
-    Socket(UnixStream),
+    Socket(Box<dyn Write>),
     /// Somebody reads later: runs and their ends.
     File(File),
 }
@@ -118,10 +129,9 @@ enum Results {
 impl Results {
     fn open(path: Option<&Path>) -> Results {
         let Some(path) = path else { return Results::Nowhere };
-        let is_socket = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
-        let opened = match is_socket {
-            true => UnixStream::connect(path).map(Results::Socket),
-            false => File::options().create(true).append(true).open(path).map(Results::File),
+        let opened = match super::system::connect(path) {
+            Some(socket) => socket.map(Results::Socket),
+            None => File::options().create(true).append(true).open(path).map(Results::File),
         };
         opened.unwrap_or_else(|error| {
             println!("sim: SIM_RESULTS={}: results cannot be written there: {error}", path.display());

@@ -5,7 +5,6 @@ use super::judge::{Finished, Frame, judge};
 use sim_core::choices::Address;
 use sim_libc::process::{JobSlot, Launcher, Order, job_slots};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -54,8 +53,7 @@ impl Pool {
         memory_bytes: u64,
         aslr: bool,
     ) -> Pool {
-        let user = std::fs::metadata("/proc/self").map_or(0, |m| m.uid());
-        let shared = std::env::temp_dir().join(format!("sim-jobs-{user}"));
+        let shared = super::system::shared_folder();
         let slots = launcher.slots();
         let (held, printed) = (Vec::with_capacity(slots), vec![false; slots]);
         Pool { launcher, jobs: jobs.min(slots), tape, test, memory_bytes, aslr, shared, held, printed }

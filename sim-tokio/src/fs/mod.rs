@@ -25,18 +25,23 @@ pub use open_options::OpenOptions;
 
 use sim_core::{Spawn, World};
 use sim_disk::{Op, Reply, submit};
-use std::ffi::OsString;
 use std::future::Future;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 fn bytes_of(path: &Path) -> Vec<u8> {
-    path.as_os_str().as_bytes().to_vec()
+    path.as_os_str().as_encoded_bytes().to_vec()
 }
 
+#[cfg(unix)]
 fn path_of(bytes: Vec<u8>) -> PathBuf {
-    OsString::from_vec(bytes).into()
+    <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into()
+}
+
+/// Elsewhere names are text: what is none shows as replacement characters.
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 async fn done(op: Op) -> io::Result<()> {
