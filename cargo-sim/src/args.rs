@@ -60,23 +60,31 @@ pub struct Select {
     /// Features to turn on
     #[arg(short = 'F', long, value_name = "FEATURES", help_heading = "Options of cargo test")]
     pub features: Vec<String>,
+    /// Turn all features on
     #[arg(long, help_heading = "Options of cargo test")]
     pub all_features: bool,
+    /// Leave the default features off
     #[arg(long, help_heading = "Options of cargo test")]
     pub no_default_features: bool,
     /// Build with optimisations
     #[arg(short, long, help_heading = "Options of cargo test")]
     pub release: bool,
+    /// Build with this profile of Cargo.toml
     #[arg(long, value_name = "NAME", conflicts_with = "release", help_heading = "Options of cargo test")]
     pub profile: Option<String>,
+    /// The Cargo.toml of the project
     #[arg(long, value_name = "PATH", help_heading = "Options of cargo test")]
     pub manifest_path: Option<PathBuf>,
+    /// Where cargo builds
     #[arg(long, value_name = "DIR", help_heading = "Options of cargo test")]
     pub target_dir: Option<PathBuf>,
+    /// Stop if Cargo.lock would change
     #[arg(long, help_heading = "Options of cargo test")]
     pub locked: bool,
+    /// Stay off the network
     #[arg(long, help_heading = "Options of cargo test")]
     pub offline: bool,
+    /// The same as --locked and --offline
     #[arg(long, help_heading = "Options of cargo test")]
     pub frozen: bool,
 }
@@ -89,22 +97,22 @@ pub struct TestArgs {
     #[command(flatten)]
     pub select: Select,
     /// How many seeds, counted from 0
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with_all = ["seed", "seed_range"])]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count, conflicts_with_all = ["seed", "seed_range"])]
     pub seeds: Option<u64>,
     /// One seed, decimal or 0x…
-    #[arg(long, value_name = "S", value_parser = seed, conflicts_with = "seed_range")]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed, conflicts_with = "seed_range")]
     pub seed: Option<u64>,
     /// The seeds from A to B, without B
-    #[arg(long, value_name = "A..B", value_parser = range)]
+    #[arg(long, value_name = "A..B", allow_hyphen_values = true, value_parser = range)]
     pub seed_range: Option<Range<u64>>,
     /// Only the I-th of N parts of the seeds, for a sweep that N machines share
-    #[arg(long, value_name = "I/N", value_parser = shard)]
+    #[arg(long, value_name = "I/N", allow_hyphen_values = true, value_parser = shard)]
     pub shard: Option<String>,
     /// How many seeds run at a time; as many as there are processors unless given
-    #[arg(short, long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(short, long, value_name = "J", allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
     /// Begin no new seed after this time, shared among the tests
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = duration)]
     pub time_budget: Option<Duration>,
     /// Run all seeds, also after one has failed
     #[arg(long)]
@@ -125,7 +133,7 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub select: Select,
     /// The seed, decimal or 0x…
-    #[arg(long, value_name = "S", value_parser = seed)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed)]
     pub seed: u64,
     /// Exact answers in place of the seed's
     #[arg(long, value_name = "FILE")]
@@ -151,7 +159,7 @@ pub struct AuditArgs {
     #[command(flatten)]
     pub select: Select,
     /// How many seeds, counted from 0
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub seeds: Option<u64>,
 }
 
@@ -163,17 +171,27 @@ pub struct BisectArgs {
     #[command(flatten)]
     pub select: Select,
     /// The failing seed, decimal or 0x…
-    #[arg(long, value_name = "S", value_parser = seed)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed)]
     pub seed: u64,
     /// Write what was found to FILE as lines of JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Most runs
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Most runs; 2000 unless given
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: Option<u32>,
-    /// Most real time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Most real time; 60s unless given
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = duration)]
     pub time_budget: Option<Duration>,
+}
+
+/// What the shell's environment says about seeds, which only tests outside `cargo sim` go by: a line for each.
+pub fn ignored(lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let flags = |name: &'static str, flag: &str| {
+        let value = lookup(name)?;
+        let flag = if value.contains("..") { "--seed-range" } else { flag };
+        Some(format!("{name}={value} is ignored here: give {flag} {value}"))
+    };
+    [flags("SIM_SEED", "--seed"), flags("SIM_SEEDS", "--seeds")].into_iter().flatten().collect()
 }
 
 type Environment = Vec<(String, String)>;
@@ -305,6 +323,25 @@ mod tests {
     }
 
     #[test]
+    fn every_option_says_what_it_is_for() {
+        use clap::CommandFactory;
+        for command in Cli::command().get_subcommands() {
+            for option in command.get_arguments() {
+                assert!(option.get_help().is_some(), "{} {} has no help", command.get_name(), option.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_in_the_shells_environment_are_named_with_the_flag_for_them() {
+        let with = |set: &'static str, value: &'static str| ignored(move |n| (n == set).then(|| value.to_owned()));
+        assert_eq!(with("SIM_SEED", "0x2"), ["SIM_SEED=0x2 is ignored here: give --seed 0x2"]);
+        assert_eq!(with("SIM_SEEDS", "50"), ["SIM_SEEDS=50 is ignored here: give --seeds 50"]);
+        assert_eq!(with("SIM_SEEDS", "5..9"), ["SIM_SEEDS=5..9 is ignored here: give --seed-range 5..9"]);
+        assert!(with("SIM_JOBS", "2").is_empty());
+    }
+
+    #[test]
     fn flags_become_the_environment_of_the_library() {
         let cli = Cli::parse_from([
             "cargo sim",
@@ -340,6 +377,12 @@ mod tests {
     fn misuse_is_refused_with_what_was_expected() {
         for (given, expected) in [
             (vec!["test", "--seed", "x"], "decimal or 0x"),
+            (vec!["test", "--seed", "-1"], "expected a seed, decimal or 0x"),
+            (vec!["replay", "t", "--seed", "-1"], "expected a seed, decimal or 0x"),
+            (vec!["test", "--seeds", "-1"], "at least 1"),
+            (vec!["test", "--seed-range", "-1..3"], "A..B"),
+            (vec!["test", "--time-budget", "-1s"], "a duration"),
+            (vec!["test", "--jobs", "-1"], "1..=64"),
             (vec!["test", "--seeds", "0"], "at least 1"),
             (vec!["test", "--seed-range", "9..3"], "this range is empty"),
             (vec!["test", "--seed-range", "9"], "A..B"),

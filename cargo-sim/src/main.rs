@@ -63,6 +63,7 @@ fn main() -> ExitCode {
 fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
     match cli.command {
         Command::Test(test) => {
+            args::ignored(|name| std::env::var(name).ok()).into_iter().for_each(warn);
             let tests = select::tests(&test.select, test.name.as_deref())?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
             let clean = sweep(&tests, &test, &mut output, interrupt)?;
