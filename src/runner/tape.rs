@@ -9,9 +9,12 @@
 //!
 //! # stream    key                n  value
 //! net 0x9d2c01f4ab6e7731 12 40000    # 3.214000000 kv1: packet of kv0->kv1
+//!
+//! end 1
 //! ```
 //!
-//! What a tape does not list is answered 0. From `#` to the end of a line is for people only.
+//! What a tape does not list is answered 0; so a file that was cut would be another run, and the last line counts the
+//! answers. From `#` to the end of a line is for people only.
 
 use super::orders::{Misuse, parse_seed};
 use sim_core::choices::{Address, Stream};
@@ -63,6 +66,7 @@ impl TapeFile {
             let comment = one_line(&a.comment);
             line(format_args!("{} {key:#018x} {n} {}    # {comment}", stream.name(), a.value));
         }
+        line(format_args!("\nend {}", self.answers.len()));
         out
     }
 
@@ -94,13 +98,28 @@ impl TapeFile {
         let seed = parse_seed(seed).ok_or_else(|| fail(seed_line, "`seed` and a number below 2^64".into()))?;
         let digest = parse_seed(digest).ok_or_else(|| fail(digest_line, "`digest` and a number below 2^64".into()))?;
         let mut answers = Vec::new();
+        let mut ended = false;
         for (number, line) in lines {
             let (facts, comment) = line.split_once('#').unwrap_or((line, ""));
             if facts.trim().is_empty() {
                 continue;
             }
+            if ended {
+                return Err(fail(number, "nothing after `end`".into()));
+            }
+            if let Some(count) = facts.trim().strip_prefix("end ") {
+                if count.trim().parse() != Ok(answers.len()) {
+                    return Err(fail(number, format!("`end {}`, the number of answers above it", answers.len())));
+                }
+                ended = true;
+                continue;
+            }
             let answer = parse_answer(facts).map_err(|expected| fail(number, expected))?;
             answers.push(Answer { comment: comment.trim().to_owned(), ..answer });
+        }
+        if !ended {
+            let last = format!("`end {}`, the last line of a tape: this file was cut", answers.len());
+            return Err(fail(text.lines().count() + 1, last));
         }
         Ok(TapeFile { test: test.to_owned(), seed, fingerprint: fingerprint.to_owned(), digest, answers })
     }
@@ -162,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_cut_anywhere_is_refused() {
+        let whole = tape().to_text();
+        for cut in 0..whole.trim_end().len() {
+            let cut = &whole[..cut];
+            assert!(TapeFile::parse(Path::new("x.tape"), cut).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
     fn errors_name_file_line_and_what_was_expected() {
         let good = tape().to_text();
         for (text, place, expected) in [
@@ -173,6 +201,10 @@ mod tests {
             (good.replace(" 7 18446744073709551615", " 7 0"), "x.tape:9:", "a value from 1"),
             (good.replace(" 7 18446744073709551615", " 7"), "x.tape:9:", "four words"),
             (good.replace(" 0 1 ", " -1 1 "), "x.tape:8:", "an ordinal"),
+            (good.replace("\nend 2\n", ""), "x.tape:10:", "`end 2`, the last line of a tape: this file was cut"),
+            (good.replace("end 2", "end"), "x.tape:11:", "four words"),
+            (good.replace("end 2", "end 3"), "x.tape:11:", "`end 2`, the number of answers"),
+            (good.replace("end 2", "end 2\nend 2"), "x.tape:12:", "nothing after `end`"),
             ("sim-tape 1\ntest a\n".to_owned(), "x.tape:3:", "`seed …`"),
         ] {
             let message = TapeFile::parse(Path::new("x.tape"), &text).expect_err(expected).to_string();
