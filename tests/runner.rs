@@ -260,6 +260,17 @@ fn limits_are_found() {
     found("canary_memory", "limit", "memory: 128 MiB");
 }
 
+/// With a backtrace after it, which needs memory too and reads files, it is still the same verdict.
+#[test]
+fn a_failed_allocation_is_a_limit_whatever_is_printed_of_it() {
+    for backtrace in ["0", "1", "full"] {
+        let env = [("CANARY", "canary_memory"), ("RUST_BACKTRACE", backtrace), ("SIM_AUDIT_PERCENT", "100")];
+        let result = run("canary_memory", &env);
+        assert_eq!(result.failures()[0]["verdict"], "limit", "RUST_BACKTRACE={backtrace}: {}", result.stdout);
+        assert!(!result.stdout.contains("the seed does not decide"), "{}", result.stdout);
+    }
+}
+
 #[test]
 fn crashes_are_found() {
     found("canary_abort", "crashed", "SIGABRT");

@@ -66,7 +66,7 @@ pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
 /// The verdict on a child that told none itself.
 fn verdict_of(ended: &Ended<'_>, frame: &Frame<'_>) -> Verdict {
     let crashed = |how: String| Verdict::Crashed { how };
-    if ended.out_of_memory() {
+    if ran_out_of_memory(ended) {
         let limit = format!("{} MiB", frame.memory_bytes >> 20);
         return Verdict::Limit { what: "memory", limit };
     }
@@ -89,6 +89,29 @@ fn verdict_of(ended: &Ended<'_>, frame: &Frame<'_>) -> Verdict {
         Exit::Signal(n) => crashed(format!("signal {n}")),
         Exit::Status(status) => crashed(format!("the program ended the process: exit({status})")),
     }
+}
+
+/// Whether an allocation found no memory within the limit. std says so and aborts, but on its way there it may print a
+/// long backtrace, or die of trying to.
+fn ran_out_of_memory(ended: &Ended<'_>) -> bool {
+    let died = ended.note.is_some() || matches!(ended.exit, Exit::Signal(_));
+    ended.out_of_memory() || (died && says_out_of_memory(&ended.output.to_bytes()))
+}
+
+fn says_out_of_memory(output: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(output);
+    let after = |rest: &str| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" bytes failed");
+    text.split("memory allocation of ").skip(1).any(after)
+}
+
+/// What two runs of the same seed must share. A run whose process died told no digest, and how far it came before that
+/// depends on what else was in its memory or how fast the machine is: of it only the verdict.
+pub(super) fn ending(report: &Report) -> (u64, String) {
+    let died = matches!(
+        report.verdict,
+        Verdict::Crashed { .. } | Verdict::Stuck { .. } | Verdict::Limit { what: "memory", .. }
+    );
+    (if died { 0 } else { report.digest }, report.verdict.fingerprint())
 }
 
 fn without_report(verdict: Verdict) -> Report {
@@ -125,4 +148,29 @@ fn take_apart(bytes: &[u8]) -> Printed {
         }
     }
     Printed(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_allocation_is_known_by_what_std_says_wherever_it_stands() {
+        let backtrace = "   0: frame\n".repeat(2000);
+        let said = format!("no end of linememory allocation of 1048576 bytes failed\n{backtrace}");
+        assert!(says_out_of_memory(said.as_bytes()));
+        for other in ["", "memory allocation of pages is done", "an allocation of 7 bytes failed"] {
+            assert!(!says_out_of_memory(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_run_whose_process_died_is_compared_with_none() {
+        let of = |verdict: Verdict| ending(&Report { digest: 5, ..without_report(verdict) }).0;
+        assert_eq!(of(Verdict::Crashed { how: "SIGSEGV".into() }), 0);
+        assert_eq!(of(Verdict::Stuck { task: "t".into() }), 0);
+        assert_eq!(of(Verdict::Limit { what: "memory", limit: "1 MiB".into() }), 0);
+        assert_eq!(of(Verdict::Limit { what: "events", limit: "10".into() }), 5);
+        assert_eq!(of(Verdict::Passed), 5);
+    }
 }

@@ -1,7 +1,7 @@
 //! Many seeds: each once, a sample of them twice, and a report at the end.
 
 use super::child::mode;
-use super::judge::{Finished, Printed};
+use super::judge::{Finished, Printed, ending};
 use super::orders::{Mode, Orders};
 use super::pool::{Job, Pool, Work};
 use super::protocol::Lines;
@@ -168,7 +168,7 @@ impl Work for Sweep<'_> {
 
     fn done(&mut self, order: Order, finished: Finished) {
         let mut report = finished.report;
-        let ending = (report.digest, report.verdict.fingerprint());
+        let ending = ending(&report);
         if order.argument == AGAIN {
             let first = self.firsts.remove(&order.index).unwrap_or_default();
             self.audited += 1;
@@ -287,7 +287,7 @@ pub(super) fn sweep(
 fn show_first(pool: &mut Pool, info: &TestInfo, first: &Report, lines: &mut Lines) -> io::Result<()> {
     let shown = run_once(pool, first.seed, mode::TRACE | mode::WORDS, None)?;
     lines.say(failure_text(info, first, &shown.printed));
-    let same = (shown.report.digest, shown.report.verdict.fingerprint()) == (first.digest, first.verdict.fingerprint());
+    let same = ending(&shown.report) == ending(first);
     if !same && !matches!(first.verdict, Verdict::Nondeterministic { .. }) {
         lines.say(format!(
             "  the run shown here is another one than the one that failed: {}\n  what the program does depends on \
