@@ -363,9 +363,21 @@ fn a_failure_is_minimised_to_what_it_needs_and_its_tape_replays() {
     assert_eq!(tape["minimal"], true);
     result.says("the test's choice `roll` is ");
     let path = tape["path"].as_str().expect("a path").to_owned();
+    let replay = format!("cargo sim replay -p sim runner::canary_choices --seed {seed} --tape {path}");
+    result.says(&replay);
+    assert_eq!(result.failures()[0]["replay"], replay);
+    assert!(!result.stdout.contains("cargo sim bisect"), "{}", result.stdout);
     let env = [("CANARY", "canary_choices"), ("SIM_TAPE", &path)];
     let replayed = run_in(result.folder, "canary_choices", &env);
     assert_eq!(replayed.failures()[0]["fingerprint"], swept.failures()[0]["fingerprint"], "{}", replayed.stdout);
+    replayed.says(&replay);
+    assert!(!replayed.stdout.contains("cargo sim bisect"), "{}", replayed.stdout);
+    let mistaken = run("canary_choices", &[("SIM_TAPE", &path), ("SIM_SEED", "0x77")]);
+    mistaken.says(&format!("--seed 0x77 (SIM_SEED): expected {seed}, the seed of the tape"));
+    // One run is no time to minimise anything; what is there is kept.
+    let env = [("CANARY", "canary_choices"), ("SIM_MODE", "bisect"), ("SIM_SEED", &seed), ("SIM_BISECT_RUNS", "1")];
+    let hasty = run_in(replayed.folder, "canary_choices", &env);
+    hasty.says("it gives the same failure with fewer deviations, 2").says(" more in the tape").says(&replay);
     let other = run("canary_panic", &[("SIM_TAPE", &path)]);
     assert_eq!(other.end()["status"], "misuse");
     other.says("expected a tape of the test runner::canary_panic, found one of runner::canary_choices");

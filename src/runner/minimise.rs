@@ -13,11 +13,11 @@ use super::TestInfo;
 use super::child::{Bare, mode};
 use super::describe::{describe, shows_at_ns};
 use super::inner::Failure;
-use super::judge::Finished;
+use super::judge::{Finished, ending};
 use super::orders::{Misuse, Orders};
 use super::pool::{Job, Pool, Work};
 use super::protocol::Lines;
-use super::sweep::{command, failure_text, run_once};
+use super::sweep::{failure_text, replay_command, run_once};
 use super::tape::{Answer, TapeFile};
 use crate::report::{Deviation, wall_text};
 use serde_json::json;
@@ -28,6 +28,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Deviations that are shown; the tape has all.
+const MOST_SHOWN: usize = 30;
 const PROGRESS: Duration = Duration::from_millis(100);
 
 type Tape = Vec<(Address, u64)>;
@@ -73,7 +75,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
              decide",
         )));
     }
-    if shown.report.digest != again.report.digest {
+    if ending(&shown.report) != ending(&again.report) {
         lines.say("sim: the tape gives the same failure by different paths: addresses or the heap have a part in it");
     }
     let words = with_words(&left, &shown.report.deviations);
@@ -89,9 +91,24 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             .collect(),
     };
     let path = tape_path(info, orders, seed);
-    let written = write_tape(&path, &file.to_text());
+    let kept = smaller_tape(&path, &file);
+    let written = match &kept {
+        None => write_tape(&path, &file.to_text()),
+        Some(kept) => {
+            let answers = kept.answers.iter().map(|a| (a.at, a.value)).collect();
+            match run_once(pool, seed, mode::TAPE, Some(answers))?.report.verdict.fingerprint() == fingerprint {
+                true => Ok(()),
+                false => Err(io::Error::other(format!(
+                    "a tape of {} deviations is there, kept because it is smaller, but it no longer gives this failure; \
+                     remove it to write this one",
+                    kept.answers.len()
+                ))),
+            }
+        }
+    };
+    let tape_there = written.is_ok().then_some(path.as_path());
     let minimal = if budget { "" } else { ", not yet minimal: the budget is used up" };
-    lines.say(failure_text(info, &shown.report, &shown.printed));
+    lines.say(failure_text(info, &shown.report, &shown.printed, tape_there));
     lines.say(format!(
         "--- needed for it: {} of {} deviations{minimal} ({runs} runs, {})",
         left.len(),
@@ -103,15 +120,18 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
     }
     let mut ordered: Vec<&Deviation> = words.iter().collect();
     ordered.sort_by_key(|d| shows_at_ns(d));
-    ordered.iter().for_each(|d| lines.say(format!("  {}", describe(d))));
-    match &written {
-        Ok(()) => lines.say(format!(
-            "sim: tape written to {}\n  {} --tape {}",
+    ordered.iter().take(MOST_SHOWN).for_each(|d| lines.say(format!("  {}", describe(d))));
+    if ordered.len() > MOST_SHOWN {
+        lines.say(format!("  and {} more in the tape", ordered.len() - MOST_SHOWN));
+    }
+    match (&written, &kept) {
+        (Ok(()), None) => lines.say(format!("sim: tape written to {}", path.display())),
+        (Ok(()), Some(kept)) => lines.say(format!(
+            "sim: the tape in {} is kept: it gives the same failure with fewer deviations, {}",
             path.display(),
-            command("replay", info, seed),
-            path.display()
+            kept.answers.len()
         )),
-        Err(error) => {
+        (Err(error), _) => {
             lines.say(format!(
                 "sim: the tape could not be written to {}: {error}; it is:\n{}",
                 path.display(),
@@ -120,7 +140,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
         }
     }
     let mut verdict = shown.report.to_json();
-    verdict["replay"] = command("replay", info, seed).into();
+    verdict["replay"] = replay_command(info, seed, tape_there).into();
     lines.send("verdict", verdict);
     lines.send(
         "tape",
@@ -128,7 +148,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             "test": info.name,
             "seed": format!("{seed:#x}"),
             "fingerprint": fingerprint,
-            "path": written.is_ok().then(|| path.display().to_string()),
+            "path": tape_there.map(|p| p.display().to_string()),
             "minimal": budget,
             "runs": runs,
             "deviations_before": original.deviated,
@@ -163,6 +183,13 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
 fn tape_path(info: &TestInfo, orders: &Orders, seed: u64) -> PathBuf {
     let name = format!("{}-{seed:#x}.tape", info.name.replace("::", "."));
     orders.folder(info.manifest_dir).join("sim-results").join(name)
+}
+
+/// The tape of the same failure at `path`, if it has fewer lines than `new`. One that cannot be read is none.
+fn smaller_tape(path: &Path, new: &TapeFile) -> Option<TapeFile> {
+    let old = TapeFile::read(path, &new.test).ok()?;
+    let same = old.seed == new.seed && old.fingerprint == new.fingerprint;
+    (same && old.answers.len() < new.answers.len()).then_some(old)
 }
 
 fn write_tape(path: &Path, text: &str) -> io::Result<()> {
@@ -484,6 +511,24 @@ mod tests {
             // At most 150 of them are luck.
             assert!(used < 850, "{used} runs for 1,000 deviations with {jobs} jobs");
         }
+    }
+
+    #[test]
+    fn a_smaller_tape_of_the_same_failure_is_kept() {
+        let of = |lines: u64, fingerprint: &str| TapeFile {
+            test: "t".into(),
+            seed: 1,
+            fingerprint: fingerprint.into(),
+            digest: 0,
+            answers: (0..lines).map(|i| Answer { at: bare(i, 1).at, value: 1, comment: String::new() }).collect(),
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("x.tape");
+        assert_eq!(smaller_tape(&path, &of(3, "panicked a")), None, "there is none");
+        write_tape(&path, &of(2, "panicked a").to_text()).expect("the folder can be written");
+        assert_eq!(smaller_tape(&path, &of(3, "panicked a")), Some(of(2, "panicked a")));
+        assert_eq!(smaller_tape(&path, &of(2, "panicked a")), None, "it is no smaller");
+        assert_eq!(smaller_tape(&path, &of(3, "panicked b")), None, "it is of another failure");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::orders::{Misuse, Orders, TraceShape};
 use super::pool::Pool;
 use super::protocol::Lines;
 use super::regressions::Regression;
-use super::sweep::{command, failure_text, run_once};
+use super::sweep::{failure_text, replay_command, run_once};
 use super::tape::TapeFile;
 use super::{TestInfo, sweep};
 use serde_json::json;
@@ -25,7 +25,11 @@ pub(super) fn replay(
     let asked = orders.seeds.as_ref().filter(|_| orders.one_seed).map(|r| r.start);
     let seed = match (asked, &tape) {
         (Some(seed), Some(tape)) if seed != tape.seed => {
-            return Err(Misuse(format!("SIM_SEED={seed:#x}: expected {:#x}, the seed of the tape", tape.seed)).into());
+            return Err(Misuse(format!(
+                "--seed {seed:#x} (SIM_SEED): expected {:#x}, the seed of the tape",
+                tape.seed
+            ))
+            .into());
         }
         (Some(seed), _) => seed,
         (None, Some(tape)) => tape.seed,
@@ -48,10 +52,11 @@ pub(super) fn replay(
     if !table.is_empty() && (orders.trace.is_some() || orders.mode == super::orders::Mode::Replay) {
         lines.say(table.trim_end());
     }
+    let path = orders.tape.as_deref();
     match (report.passed(), orders.trace) {
         (true, _) => lines.say(report.line()),
-        (false, None) => lines.say(failure_text(info, &report, &printed)),
-        (false, Some(_)) => lines.say(sweep::verdict_text(info, &report)),
+        (false, None) => lines.say(failure_text(info, &report, &printed, path)),
+        (false, Some(_)) => lines.say(sweep::verdict_text(info, &report, path)),
     }
     let fingerprint = report.verdict.fingerprint();
     let before = match &tape {
@@ -70,7 +75,7 @@ pub(super) fn replay(
     }
     let mut verdict = report.to_json();
     if !report.passed() {
-        verdict["replay"] = command("replay", info, seed).into();
+        verdict["replay"] = replay_command(info, seed, path).into();
     }
     lines.send("verdict", verdict);
     let failed = u64::from(!report.passed());
@@ -114,6 +119,6 @@ pub(super) fn say_here(info: &TestInfo, seed: u64, aslr: bool, told: &[u8], line
         return false;
     };
     (report.test, report.seed, report.aslr) = (info.name.to_owned(), seed, aslr);
-    lines.say(if report.passed() { report.line() } else { sweep::verdict_text(info, &report) });
+    lines.say(if report.passed() { report.line() } else { sweep::verdict_text(info, &report, None) });
     report.passed()
 }

@@ -13,6 +13,7 @@ use sim_core::Verdict;
 use sim_libc::process::Order;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How much is shown of the first failing seed.
@@ -286,7 +287,7 @@ pub(super) fn sweep(
 /// Runs the first failing seed once more, looking.
 fn show_first(pool: &mut Pool, info: &TestInfo, first: &Report, lines: &mut Lines) -> io::Result<()> {
     let shown = run_once(pool, first.seed, mode::TRACE | mode::WORDS, None)?;
-    lines.say(failure_text(info, first, &shown.printed));
+    lines.say(failure_text(info, first, &shown.printed, None));
     let same = ending(&shown.report) == ending(first);
     if !same && !matches!(first.verdict, Verdict::Nondeterministic { .. }) {
         lines.say(format!(
@@ -305,8 +306,8 @@ fn is_landmark(line: &str) -> bool {
     kind.starts_with("fault") || kind.starts_with("node.") || matches!(kind, "disk.crash" | "note")
 }
 
-/// Everything about one failure.
-pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) -> String {
+/// Everything about one failure, of a tape if one is given.
+pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed, tape: Option<&Path>) -> String {
     let mut text = String::new();
     let mut section = |name: &str, lines: &[&str], most: usize| {
         if lines.is_empty() {
@@ -328,14 +329,18 @@ pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed) 
     section("trace", &trace, TRACE_LINES);
     section("output", &printed.output(), OUTPUT_LINES);
     text.push_str("--- failure\n");
-    text.push_str(&verdict_text(info, report));
+    text.push_str(&verdict_text(info, report, tape));
     text
 }
 
-/// A failure, its verdict line, and the commands that go on from it.
-pub(super) fn verdict_text(info: &TestInfo, report: &Report) -> String {
-    let [replay, bisect] = ["replay", "bisect"].map(|verb| command(verb, info, report.seed));
-    format!("{}\n{}\n  {replay}\n  {bisect}", report.verdict, report.line())
+/// A failure, its verdict line, and the commands that go on from it. A tape is what a minimisation left: there is no
+/// second one.
+pub(super) fn verdict_text(info: &TestInfo, report: &Report, tape: Option<&Path>) -> String {
+    let mut text = format!("{}\n{}\n  {}", report.verdict, report.line(), replay_command(info, report.seed, tape));
+    if tape.is_none() {
+        text.push_str(&format!("\n  {}", command("bisect", info, report.seed)));
+    }
+    text
 }
 
 /// Runs one seed, or a tape, and waits for it.
@@ -376,6 +381,17 @@ pub(super) fn command(verb: &str, info: &TestInfo, seed: u64) -> String {
     // How the program was built, as `cargo sim` was told; without it the defaults.
     let options = std::env::var("SIM_OPTIONS").unwrap_or_default();
     format!("cargo sim {verb} -p {}{options} {} --seed {seed:#x}", info.package, info.name)
+}
+
+/// The command that replays a seed of the test, with a tape if one is given.
+pub(super) fn replay_command(info: &TestInfo, seed: u64, tape: Option<&Path>) -> String {
+    let replay = command("replay", info, seed);
+    let Some(tape) = tape else { return replay };
+    let path = tape.display().to_string();
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&b) || !b.is_ascii());
+    // For a shell.
+    let path = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
+    format!("{replay} --tape {path}")
 }
 
 fn first_line(verdict: &Verdict) -> String {
