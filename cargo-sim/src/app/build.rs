@@ -1,8 +1,8 @@
 //! Builds test binaries with cargo, and finds out which features make them simulated ones.
 
-use crate::Refused;
-use crate::args::Select;
-use crate::say::warn;
+use super::Refused;
+use super::args::Select;
+use super::say::warn;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

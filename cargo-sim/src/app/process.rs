@@ -1,8 +1,8 @@
 //! One test in a process of its own, and the lines it sends.
 
-use crate::Refused;
-use crate::say::say;
-use crate::select::Test;
+use super::Refused;
+use super::say::say;
+use super::select::Test;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,9 +1,9 @@
 //! Where what was heard goes: the terminal, the progress bar, the JSON file, the JUnit report.
 
-use crate::Refused;
-use crate::junit::{Case, junit};
-use crate::say::{say, warn};
-use crate::select::Test;
+use super::Refused;
+use super::junit::{Case, junit};
+use super::say::{say, warn};
+use super::select::Test;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Which tests there are, and which one is meant.
 
-use crate::Refused;
-use crate::args::Select;
-use crate::build::{Binary, build};
-use crate::say::warn;
+use super::Refused;
+use super::args::Select;
+use super::build::{Binary, build};
+use super::say::warn;
 use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;

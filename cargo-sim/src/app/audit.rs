@@ -1,11 +1,11 @@
 //! Every seed twice: the second time in a new process, with another folder, another environment, another order and one
 //! job. What a seed does not decide shows as a digest that differs.
 
-use crate::Refused;
-use crate::args::AuditArgs;
-use crate::process::{Ended, Interrupt, run_test_in};
-use crate::say::say;
-use crate::select::Test;
+use super::Refused;
+use super::args::AuditArgs;
+use super::process::{Ended, Interrupt, run_test_in};
+use super::say::say;
+use super::select::Test;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
