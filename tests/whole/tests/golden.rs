@@ -1,8 +1,7 @@
 //! Seeds that somebody recorded must mean the same runs tomorrow: ten digests that only a change on purpose may move.
 //!
 //! They are the same in debug and release builds and in every process that does the same: this is the one test of its
-//! binary that enters a World, and it runs its seeds in rising order. (tokio's `watch` picks the list a receiver waits in
-//! by a generator per thread, whose seed holds a count of such threads in the process; the store uses one.)
+//! binary that enters a World, and it runs its seeds in rising order.
 
 use sim::Sim;
 use std::path::PathBuf;
