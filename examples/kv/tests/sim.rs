@@ -134,7 +134,10 @@ fn runs_do_real_work_under_fire() {
         struck.extend(ended.outcome.fired.into_keys());
     }
     acked.sort();
-    println!("acknowledged writes: median {}, least {}; under fire {} of {}", acked[50], acked[0], under_fire.0, under_fire.1);
+    println!(
+        "acknowledged writes: median {}, least {}; under fire {} of {}",
+        acked[50], acked[0], under_fire.0, under_fire.1
+    );
     assert!(acked[50] >= 100, "the median run acknowledges {} writes", acked[50]);
     assert!(under_fire.0 * 3 >= under_fire.1, "{} of {} writes while a fault is active", under_fire.0, under_fire.1);
     assert_eq!(planned.difference(&struck).collect::<Vec<_>>(), Vec::<&&str>::new(), "planned, but never struck");
