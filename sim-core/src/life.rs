@@ -60,6 +60,7 @@ impl World {
         if let Some((_, alive)) = self.groups.borrow_mut().get_mut(group.0 as usize) {
             *alive = false;
         }
+        self.end_threads(|_, of| of == group);
         self.end_tasks(|t| t.group == group);
     }
 
@@ -201,6 +202,7 @@ impl World {
         };
         self.event(node, kind, String::new);
         self.each_device(|device, cx| device.node_died(node, how, cx));
+        self.end_threads(|of, _| of == node);
         self.end_tasks(|t| t.node == node);
     }
 

@@ -55,6 +55,11 @@ impl<E: Copy> ReadyQueue<E> {
         }
     }
 
+    /// Whether nothing is ready, held or not.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty() && self.wheel.len == 0
+    }
+
     /// The entry that runs next.
     #[inline]
     pub fn pop(&mut self) -> Option<E> {

@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Most wakes that may pass a held one.
-const MAX_HOLD: u64 = 2047;
+pub(crate) const MAX_HOLD: u64 = 2047;
 
 #[derive(Default)]
 pub(crate) struct Scheduler {
@@ -58,6 +58,11 @@ impl Scheduler {
         self.hold = perturb.then_some(hold);
         self.slow = perturb.then_some(slow);
         self.ids = 0;
+    }
+
+    /// How often a wake is held; `None` if it never is.
+    pub fn hold(&self) -> Option<Ratio> {
+        self.hold
     }
 
     fn next_id(&mut self) -> Id {
@@ -215,11 +220,6 @@ impl World {
         scheduler.ready.push(packed, hold);
     }
 
-    #[inline]
-    pub(crate) fn next_ready(&self) -> Option<u64> {
-        self.scheduler.borrow_mut().ready.pop()
-    }
-
     /// Makes a task the actor and takes its body out, unless it is gone, paused or behind a closed gate.
     #[inline]
     pub(crate) fn begin_poll(&self, packed: u64) -> Option<Begun> {
@@ -371,7 +371,9 @@ impl World {
             };
             format!("{}: {} waits for {waits}", nodes[t.node.0 as usize].name, t.spawn)
         };
-        scheduler.tasks.iter().map(line).collect()
+        let tasks: Vec<String> = scheduler.tasks.iter().map(line).collect();
+        drop((scheduler, nodes));
+        tasks.into_iter().chain(self.blocked_threads()).collect()
     }
 
     /// How many tasks live.
@@ -415,7 +417,7 @@ impl World {
         core.choices.ask(at, Law::Below(branches as u64), "select! branch", self.now(), actor.node) as u32
     }
 
-    /// Fills `out` with the program's own randomness, keyed by the running task.
+    /// Fills `out` with the program's own randomness, keyed by the running task, or thread.
     pub fn entropy(&self, out: &mut [u8]) {
         // The scheduler itself may be at work: then the bytes are keyed by nobody, which is as deterministic.
         let drawn = self.scheduler.try_borrow_mut().ok().and_then(|mut scheduler| {
@@ -423,7 +425,13 @@ impl World {
             task.entropy += 1;
             Some((task.key, task.entropy))
         });
-        let (key, n) = drawn.unwrap_or_else(|| (u64::MAX, self.next_orphan(u64::MAX)));
+        let (key, n) = drawn.unwrap_or_else(|| {
+            let key = match self.actor.get().key {
+                0 => u64::MAX,
+                thread => thread,
+            };
+            (key, self.next_orphan(key))
+        });
         self.entropy.get().fill(key, n, out);
     }
 

@@ -65,7 +65,7 @@ impl Tasks {
 
     /// A new task in a free slot; returns its packed name.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> Task) -> u64 {
-        self.generation = (self.generation + 1) & 0xff_ffff;
+        self.generation = (self.generation + 1) % waker::THREAD;
         let index = self.free.pop().unwrap_or_else(|| {
             assert!(self.slots.len() < 1 << 24, "a World holds at most 16,777,216 tasks at a time");
             self.slots.len() as u32

@@ -4,6 +4,7 @@
 //! This is the workspace's one use of `unsafe` outside sim-libc. The `poll` bench compares it with std's
 //! reference-counted `Wake`.
 
+use crate::thread::ThreadId;
 use crate::world::World;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -14,6 +15,15 @@ const _: () = assert!(usize::BITS == 64, "a waker needs 64 bits: sim runs on 64-
 pub(crate) fn pack(world: u16, slot: u32, generation: u32) -> u64 {
     debug_assert!(slot < 1 << 24 && generation < 1 << 24);
     (world as u64) << 48 | (slot as u64) << 24 | generation as u64
+}
+
+/// In place of a generation: the number is that of a thread.
+pub(crate) const THREAD: u32 = 0xff_ffff;
+
+/// The thread that an entry names, if it is one.
+#[inline]
+pub(crate) fn thread_of(entry: u64) -> Option<ThreadId> {
+    (generation_of(entry) == THREAD).then(|| ThreadId(slot_of(entry) as u32))
 }
 
 pub(crate) fn world_of(task: u64) -> u16 {
@@ -60,7 +70,10 @@ fn clone(data: *const ()) -> RawWaker {
 fn wake(data: *const ()) {
     let task = data.addr() as u64;
     match World::current() {
-        Some(world) if world.number() == world_of(task) => world.wake(task),
+        Some(world) if world.number() == world_of(task) => match thread_of(task) {
+            None => world.wake(task),
+            Some(thread) => world.wake_thread(thread),
+        },
         // A waker of a World that has ended on this thread: its task is gone.
         Some(_) => {}
         None => entry(world_of(task)).store(world_of(task) as u32, Ordering::Release),

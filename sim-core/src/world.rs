@@ -11,6 +11,7 @@ use crate::metrics::{Metrics, Summary};
 use crate::node::{GroupId, Node, NodeId};
 use crate::schedule::Scheduler;
 use crate::task::Spawn;
+use crate::thread::Threads;
 use crate::trace::Trace;
 use crate::verdict::Verdict;
 use crate::waker;
@@ -103,6 +104,7 @@ pub struct World {
     /// Counts of keys without a parent: roots, and what nobody in particular asks for.
     pub(crate) orphans: RefCell<Vec<(u64, u32)>>,
     pub(crate) scheduler: RefCell<Scheduler>,
+    pub(crate) threads: Threads,
     pub(crate) nodes: RefCell<Vec<Node>>,
     /// For each group: its node, and whether it lives.
     pub(crate) groups: RefCell<Vec<(NodeId, bool)>>,
@@ -170,6 +172,7 @@ impl World {
             entropy: Cell::new(Entropy::new(0)),
             orphans: RefCell::default(),
             scheduler: RefCell::default(),
+            threads: Threads::default(),
             nodes: RefCell::default(),
             groups: RefCell::default(),
             devices: RefCell::default(),
@@ -208,6 +211,7 @@ impl World {
         *world.settings.borrow_mut() = settings;
         world.begin_clock();
         world.begin_life();
+        world.threads.begin();
         world.scheduler.borrow_mut().begin(world.number(), perturb, &mut world.core.borrow_mut().choices);
         Ok(Entered { world })
     }
@@ -228,6 +232,17 @@ impl World {
     /// Tells runs of this process apart.
     pub(crate) fn number(&self) -> u16 {
         self.number.get()
+    }
+
+    /// Makes `world` this thread's, too. It runs only while it has the baton.
+    pub(crate) fn adopt(world: &'static World) {
+        HERE.with(|here| here.running.set(Some(world)));
+    }
+
+    /// This thread has no World any more.
+    pub(crate) fn disown() {
+        // The thread is ending: its thread-locals may be gone.
+        let _gone = HERE.try_with(|here| here.running.set(None));
     }
 
     /// The seed of the run.
@@ -403,6 +418,7 @@ impl World {
              to block the current thread while the thread is being used to drive asynchronous tasks."
         );
         let mut future = pin!(future);
+        let _driving = self.drive();
         let root = self.add_root(group, spawn);
         let waker = waker::waker(root);
         loop {
@@ -412,8 +428,10 @@ impl World {
                 self.end_groups();
                 return Err(verdict);
             }
-            let Some(next) = self.next_ready() else {
-                self.turn();
+            let Some(next) = self.next_task() else {
+                if !self.stopped.get() {
+                    self.turn();
+                }
                 continue;
             };
             if next != root {
@@ -440,8 +458,15 @@ impl World {
         }
     }
 
+    /// Lets happen what is due at the present time.
+    pub(crate) fn wake_due(&self) {
+        while !self.stopped.get() && self.core.borrow_mut().events.next_at().is_some_and(|at| at <= self.now()) {
+            self.turn();
+        }
+    }
+
     /// Nothing is ready: takes the next event, or ends the run.
-    fn turn(&self) {
+    pub(crate) fn turn(&self) {
         if waker::woken_from_elsewhere(self.number()) {
             return self.stop_with(Verdict::Escaped {
                 call: "a task was woken by a thread that is not simulated".into(),
@@ -616,6 +641,7 @@ impl Drop for Entered {
             core.trace = Trace::default();
             core.metrics = Metrics::default();
         }
+        world.threads.end();
         world.orphans.borrow_mut().clear();
         world.stop.borrow_mut().take();
         world.stopped.set(false);
