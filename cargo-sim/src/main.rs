@@ -2,6 +2,8 @@
 
 #[cfg(unix)]
 mod app;
+#[cfg(unix)]
+mod dropin;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
