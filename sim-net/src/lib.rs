@@ -11,5 +11,5 @@
 mod api;
 mod model;
 
-pub use api::{Net, Readiness, TcpBound, TcpListener, TcpStream, UdpSocket, lookup};
+pub use api::{Net, News, Readiness, TcpBound, TcpListener, TcpStream, UdpSocket, lookup};
 pub use model::{Attempt, Config, Effect, Errno, Id, LinkConfig, Network, Odds, Route, StreamId, TcpOptions};

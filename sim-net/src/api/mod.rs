@@ -3,12 +3,17 @@
 //! A handle is a number and a generation. Dropping it closes the socket, unless its World has ended or its machine has
 //! died: then there is nothing left to close. Nothing is taken from a socket before a poll returns it, so a future that
 //! is dropped while it waits loses nothing. Every function may be called by several tasks at once; all are woken.
+//!
+//! Besides the wakers of polls, which are used up by one wake, each socket can have one *observer*: a waker that stays,
+//! and hears of every event for which Linux would call a socket's wait queue. It is what an epoll is made from.
 
+mod readiness;
 mod tcp;
 mod udp;
 mod wakers;
 
-pub use tcp::{Readiness, TcpBound, TcpListener, TcpStream};
+pub use readiness::{News, Readiness};
+pub use tcp::{TcpBound, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 use crate::model::{Attempt, Config, Effect, Errno, Network};
@@ -18,7 +23,7 @@ use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
-use wakers::Wakers;
+use wakers::Watch;
 
 const NO_WORLD: &str = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
 
@@ -28,10 +33,9 @@ pub struct Net {
     network: Network,
     /// Tells the networks of this process apart, so that a handle of an earlier run closes nothing in a later one.
     epoch: u32,
-    readers: Vec<[Wakers; 2]>,
-    writers: Vec<[Wakers; 2]>,
-    acceptors: Vec<Wakers>,
-    receivers: Vec<Wakers>,
+    streams: Vec<[Watch; 2]>,
+    listeners: Vec<Watch>,
+    sockets: Vec<Watch>,
 }
 
 impl Default for Net {
@@ -52,10 +56,9 @@ impl Net {
         Net {
             network: Network::new(config),
             epoch: EPOCHS.fetch_add(1, Ordering::Relaxed),
-            readers: Vec::new(),
-            writers: Vec::new(),
-            acceptors: Vec::new(),
-            receivers: Vec::new(),
+            streams: Vec::new(),
+            listeners: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 
@@ -63,17 +66,21 @@ impl Net {
     #[inline]
     fn tell(&mut self, cx: &mut DeviceCx<'_>) {
         for effect in self.network.effects().drain(..) {
-            let wakers = match effect {
-                Effect::Readable { slot, side } => self.readers.get_mut(slot as usize).map(|w| &mut w[side as usize]),
-                Effect::Writable { slot, side } => self.writers.get_mut(slot as usize).map(|w| &mut w[side as usize]),
-                Effect::Acceptable(slot) => self.acceptors.get_mut(slot as usize),
-                Effect::Received(slot) => self.receivers.get_mut(slot as usize),
+            let (watch, news) = match effect {
+                Effect::Readable { slot, side } => (of_side(&mut self.streams, slot, side), News::READ),
+                Effect::Writable { slot, side } => (of_side(&mut self.streams, slot, side), News::WRITE),
+                Effect::Acceptable(slot) => (self.listeners.get_mut(slot as usize), News::READ),
+                Effect::Received(slot) => (self.sockets.get_mut(slot as usize), News::READ),
             };
-            if let Some(wakers) = wakers {
-                wakers.wake(cx);
+            if let Some(watch) = watch {
+                watch.tell(news, cx);
             }
         }
     }
+}
+
+fn of_side(list: &mut [[Watch; 2]], slot: u32, side: u8) -> Option<&mut Watch> {
+    list.get_mut(slot as usize).map(|w| &mut w[side as usize])
 }
 
 /// A place in a list that grows as it is asked for.

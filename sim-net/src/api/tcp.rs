@@ -1,10 +1,12 @@
 //! TCP handles.
 
-use super::{as_node, attempt, filling, on, on_drop, poll, slot};
-use crate::model::{Id, StreamId, TcpOptions};
+use super::wakers::Watch;
+use super::{Net, News, Readiness, as_node, attempt, filling, on, on_drop, poll, slot};
+use crate::model::{Attempt, Id, StreamId, TcpOptions};
+use sim_core::DeviceCx;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// A bound TCP socket that neither listens nor connects yet.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ impl TcpListener {
             cx,
             "a TCP connection to accept",
             |net, cx| Ok(net.accept(self.id, cx)?.map(|(id, peer)| (TcpStream { id, epoch }, peer))),
-            |net, waker| slot(&mut net.acceptors, self.id.index).add(waker),
+            |net, waker| slot(&mut net.listeners, self.id.index).readers.add(waker),
         )
     }
 
@@ -99,8 +101,31 @@ impl TcpListener {
             cx,
             "a TCP connection to accept",
             |net, _| Ok(net.acceptable(self.id)?.then_some(())),
-            |net, waker| slot(&mut net.acceptors, self.id.index).add(waker),
+            |net, waker| slot(&mut net.listeners, self.id.index).readers.add(waker),
         )
+    }
+
+    /// What epoll says of a listener: readable when a connection waits.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        on(self.epoch, |net, _| Ok(Readiness { readable: net.acceptable(self.id)?, ..Readiness::default() }))
+    }
+
+    /// Sets the observer: woken at every connection that comes to the queue, until it is replaced.
+    pub fn observe(&self, observer: Waker) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.listener_addr(self.id)?;
+            slot(&mut net.listeners, self.id.index).observe(observer);
+            Ok(())
+        })
+    }
+
+    /// Takes the observer away.
+    pub fn unobserve(&self) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.listener_addr(self.id)?;
+            slot(&mut net.listeners, self.id.index).unobserve();
+            Ok(())
+        })
     }
 
     /// IP_TTL, as it was set.
@@ -118,7 +143,7 @@ impl Drop for TcpListener {
     fn drop(&mut self) {
         on_drop(self.epoch, |net, cx| {
             if net.listener_addr(self.id).is_ok() {
-                slot(&mut net.acceptors, self.id.index).clear();
+                slot(&mut net.listeners, self.id.index).clear();
                 net.close_listener(self.id, cx);
             }
         });
@@ -150,7 +175,7 @@ impl TcpStream {
             cx,
             "a TCP connection to be established",
             |net, _| net.connected(self.id),
-            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, waker| self.watch(net).writers.add(waker),
         )
     }
 
@@ -168,7 +193,7 @@ impl TcpStream {
             cx,
             "bytes from a TCP stream",
             |net, cx| net.read(self.id, room, put, cx),
-            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, waker| self.watch(net).readers.add(waker),
         )
     }
 
@@ -179,7 +204,7 @@ impl TcpStream {
             cx,
             "bytes from a TCP stream",
             |net, _| net.peek(self.id, room, put),
-            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, waker| self.watch(net).readers.add(waker),
         )
     }
 
@@ -196,8 +221,8 @@ impl TcpStream {
             self.epoch,
             cx,
             "room in a TCP stream",
-            |net, cx| net.write(self.id, bytes, cx),
-            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, cx| self.write(net, bytes, cx),
+            |net, waker| self.watch(net).writers.add(waker),
         )
     }
 
@@ -208,7 +233,7 @@ impl TcpStream {
             cx,
             "bytes from a TCP stream",
             |net, _| Ok(net.readable(self.id)?.then_some(())),
-            |net, waker| slot(&mut net.readers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, waker| self.watch(net).readers.add(waker),
         )
     }
 
@@ -219,7 +244,7 @@ impl TcpStream {
             cx,
             "room in a TCP stream",
             |net, cx| Ok(net.writable(self.id, cx)?.then_some(())),
-            |net, waker| slot(&mut net.writers, self.id.connection.index)[self.id.side as usize].add(waker),
+            |net, waker| self.watch(net).writers.add(waker),
         )
     }
 
@@ -256,7 +281,7 @@ impl TcpStream {
 
     /// Writes without waiting, the slices one after the other.
     pub fn try_write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        attempt(self.epoch, |net, cx| net.write(self.id, bytes, cx))
+        attempt(self.epoch, |net, cx| self.write(net, bytes, cx))
     }
 
     /// Ends this side's direction; the peer reads an end after what was written.
@@ -267,13 +292,63 @@ impl TcpStream {
     /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
     pub fn readiness(&self) -> io::Result<Readiness> {
         on(self.epoch, |net, cx| {
+            let (read_closed, write_closed) = (net.read_ended(self.id)?, net.write_ended(self.id)?);
             Ok(Readiness {
                 readable: net.readable(self.id)?,
                 writable: net.writable(self.id, cx)?,
-                read_closed: net.read_ended(self.id)?,
-                write_closed: net.write_ended(self.id)?,
+                read_closed,
+                write_closed,
+                hang_up: read_closed && write_closed,
+                error: net.stream_error(self.id)?.is_some(),
             })
         })
+    }
+
+    /// Sets the observer: woken at every arrival of bytes, at an end, a reset or an error, when connecting is done or has
+    /// failed, and when there is room again after a write or [`readiness`](Self::readiness) found too little. It is woken
+    /// also if nothing changed in what the socket is ready for, and stays until it is replaced.
+    pub fn observe(&self, observer: Waker) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.stream_addrs(self.id)?;
+            self.watch(net).observe(observer);
+            Ok(())
+        })
+    }
+
+    /// Takes the observer away.
+    pub fn unobserve(&self) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.stream_addrs(self.id)?;
+            self.watch(net).unobserve();
+            Ok(())
+        })
+    }
+
+    /// What the observer was woken for since the last call.
+    pub fn take_news(&self) -> io::Result<News> {
+        on(self.epoch, |net, _| {
+            net.stream_addrs(self.id)?;
+            Ok(self.watch(net).take_news())
+        })
+    }
+
+    #[inline]
+    fn watch<'a>(&self, net: &'a mut Net) -> &'a mut Watch {
+        &mut slot(&mut net.streams, self.id.connection.index)[self.id.side as usize]
+    }
+
+    /// Writes; an observed stream that took less than all remembers that somebody wants to hear of room, as SOCK_NOSPACE
+    /// does: readers of edges count a short write as the last one before the next edge.
+    #[inline]
+    fn write(&self, net: &mut Net, bytes: &[IoSlice<'_>], cx: &mut DeviceCx<'_>) -> Attempt<usize> {
+        let wrote = net.write(self.id, bytes, cx)?;
+        if let Some(n) = wrote
+            && self.watch(net).is_observed()
+            && n < bytes.iter().map(|b| b.len()).sum()
+        {
+            net.writable(self.id, cx)?;
+        }
+        Ok(wrote)
     }
 
     /// This side's address.
@@ -302,26 +377,11 @@ impl TcpStream {
     }
 }
 
-/// What may be done without waiting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Readiness {
-    /// A read gives bytes, an end or an error.
-    pub readable: bool,
-    /// A write takes bytes or gives an error.
-    pub writable: bool,
-    /// The peer sends nothing any more.
-    pub read_closed: bool,
-    /// This side can send nothing any more.
-    pub write_closed: bool,
-}
-
 impl Drop for TcpStream {
     fn drop(&mut self) {
         on_drop(self.epoch, |net, cx| {
             if net.stream_addrs(self.id).is_ok() {
-                let side = self.id.side as usize;
-                slot(&mut net.readers, self.id.connection.index)[side].clear();
-                slot(&mut net.writers, self.id.connection.index)[side].clear();
+                self.watch(net).clear();
                 net.close_stream(self.id, cx);
             }
         });

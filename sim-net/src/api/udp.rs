@@ -1,10 +1,10 @@
 //! UDP handles.
 
-use super::{as_node, attempt, on, on_drop, poll, slot};
+use super::{Readiness, as_node, attempt, on, on_drop, poll, slot};
 use crate::model::Id;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Where a sender's address is put.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -75,7 +75,7 @@ impl UdpSocket {
             cx,
             "a UDP datagram",
             |net, _| net.receive(self.id, room, put),
-            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+            |net, waker| slot(&mut net.sockets, self.id.index).readers.add(waker),
         )
     }
 
@@ -99,7 +99,7 @@ impl UdpSocket {
             cx,
             "a UDP datagram",
             |net, _| net.peek_datagram(self.id, room, put),
-            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+            |net, waker| slot(&mut net.sockets, self.id.index).readers.add(waker),
         )
     }
 
@@ -110,7 +110,7 @@ impl UdpSocket {
             cx,
             "a UDP datagram",
             |net, _| Ok(net.received(self.id)?.then_some(())),
-            |net, waker| slot(&mut net.receivers, self.id.index).add(waker),
+            |net, waker| slot(&mut net.sockets, self.id.index).readers.add(waker),
         )
     }
 
@@ -147,6 +147,32 @@ impl UdpSocket {
         on(self.epoch, |net, _| net.take_udp_error(self.id)).map(|e| e.map(super::error))
     }
 
+    /// What epoll says of the socket. It is always writable.
+    pub fn readiness(&self) -> io::Result<Readiness> {
+        on(self.epoch, |net, _| {
+            let error = net.udp_error(self.id)?.is_some();
+            Ok(Readiness { readable: net.received(self.id)?, writable: true, error, ..Readiness::default() })
+        })
+    }
+
+    /// Sets the observer: woken at every datagram and every error, until it is replaced.
+    pub fn observe(&self, observer: Waker) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.udp_addr(self.id)?;
+            slot(&mut net.sockets, self.id.index).observe(observer);
+            Ok(())
+        })
+    }
+
+    /// Takes the observer away.
+    pub fn unobserve(&self) -> io::Result<()> {
+        on(self.epoch, |net, _| {
+            net.udp_addr(self.id)?;
+            slot(&mut net.sockets, self.id.index).unobserve();
+            Ok(())
+        })
+    }
+
     /// IP_TTL, as it was set.
     pub fn ttl(&self) -> io::Result<u32> {
         on(self.epoch, |net, _| net.udp_ttl(self.id).copied())
@@ -172,7 +198,7 @@ impl Drop for UdpSocket {
     fn drop(&mut self) {
         on_drop(self.epoch, |net, _| {
             if net.udp_addr(self.id).is_ok() {
-                slot(&mut net.receivers, self.id.index).clear();
+                slot(&mut net.sockets, self.id.index).clear();
                 net.close_udp(self.id);
             }
         });

@@ -117,6 +117,11 @@ impl Network {
         Ok(self.udp(id)?.error.take())
     }
 
+    /// What [`take_udp_error`](Self::take_udp_error) would take.
+    pub fn udp_error(&mut self, id: Id) -> Result<Option<Errno>, Errno> {
+        Ok(self.udp(id)?.error)
+    }
+
     /// Lets a socket send to `to` by default, and receive from there only.
     pub fn connect_udp(&mut self, id: Id, to: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
         let peer = self.peer(id, to, cx)?;

@@ -314,6 +314,11 @@ impl Network {
         Ok(self.held(id)?.ends[id.side as usize].error.take())
     }
 
+    /// What [`take_stream_error`](Self::take_stream_error) would take.
+    pub fn stream_error(&mut self, id: StreamId) -> Result<Option<Errno>, Errno> {
+        Ok(self.held(id)?.ends[id.side as usize].error)
+    }
+
     /// Sends a segment from side `from`.
     #[inline]
     fn send_segment(&mut self, segment: Segment, cx: &mut DeviceCx<'_>) {
