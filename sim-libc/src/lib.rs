@@ -19,6 +19,8 @@ pub mod process;
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod raw;
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+pub mod threads;
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 pub mod trap;
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
