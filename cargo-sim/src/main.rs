@@ -4,6 +4,8 @@
 mod app;
 #[cfg(unix)]
 mod dropin;
+#[cfg(unix)]
+mod metadata;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {

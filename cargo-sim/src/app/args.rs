@@ -205,6 +205,14 @@ fn millis(d: Duration) -> String {
 }
 
 impl Select {
+    /// The choice of features, as cargo takes it.
+    pub fn feature_arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = self.features.iter().flat_map(|f| ["--features".into(), f.clone()]).collect();
+        arguments.extend(self.all_features.then(|| "--all-features".into()));
+        arguments.extend(self.no_default_features.then(|| "--no-default-features".into()));
+        arguments
+    }
+
     /// The options that a command for the same build repeats, each after a space: what failure reports put into the
     /// commands they print.
     fn repeated(&self) -> (String, String) {

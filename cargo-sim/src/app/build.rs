@@ -1,11 +1,16 @@
-//! Builds test binaries with cargo, and finds out which features make them simulated ones.
+//! Builds test binaries with cargo, in one of three ways for each package: with the feature that swaps its tokio, as a
+//! drop-in, or as it is.
 
 use super::Refused;
 use super::args::Select;
 use super::say::warn;
+use crate::dropin::{Ask, DropIn, prepare};
+use crate::metadata::{Metadata, Package, cargo, host, metadata};
 use serde_json::Value;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use toml_edit::DocumentMut;
 
 /// A test binary.
 pub struct Binary {
@@ -14,63 +19,113 @@ pub struct Binary {
     pub krate: String,
     /// The folder of its package's manifest, in which cargo runs tests.
     pub folder: PathBuf,
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    /// What cargo sets when it runs tests, and for a drop-in, what makes the binary enter a World before its `main`.
+    pub environment: Vec<(String, String)>,
+    /// Whether its `main` is that of the usual test harness, which can list tests.
+    pub harness: bool,
 }
 
 /// Builds the test binaries.
 pub fn build(select: &Select) -> Result<Vec<Binary>, Refused> {
+    let project = metadata(select.manifest_path.as_deref(), &["--no-deps".to_owned()]).map_err(|cargo| {
+        format!("{cargo}\nthere is no project here that can be tested: go to the folder of a Cargo.toml, or give --manifest-path")
+    })?;
+    let chosen = with_targets(select, chosen(select, &project)?)?;
+    let ways = ways(select, &project, &chosen)?;
     let mut binaries = Vec::new();
-    for (packages, feature) in plan(select)? {
-        binaries.extend(build_one(select, &packages, feature)?);
+    for way in &ways {
+        binaries.extend(build_one(select, &project, way)?);
     }
     Ok(binaries)
 }
 
-/// Packages that are built together, and the feature that turns the simulation on for them.
-type Together = (Vec<String>, Option<String>);
+/// Packages that are built together.
+struct Together<'a> {
+    packages: Vec<&'a Package>,
+    way: Way,
+}
 
-fn plan(select: &Select) -> Result<Vec<Together>, Refused> {
-    let mut command = cargo();
-    command.args(["metadata", "--format-version=1", "--no-deps"]);
-    if let Some(path) = &select.manifest_path {
-        command.arg("--manifest-path").arg(path);
-    }
-    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo cannot be executed: {e}"))?;
-    if !output.status.success() {
-        return Err(Refused("cargo metadata failed: there is no project here that can be tested".into()));
-    }
-    let metadata: Value =
-        serde_json::from_slice(&output.stdout).map_err(|e| format!("cargo metadata cannot be read: {e}"))?;
-    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
-    let chosen = chosen(select, &packages)?;
-    let (mut together, mut alone) = (Vec::new(), Vec::new());
+enum Way {
+    /// As they are: no tokio is in their graph.
+    Plain,
+    /// With this feature of theirs on.
+    Feature(String),
+    DropIn(Box<DropIn>),
+}
+
+/// Decides for each package, and says so. What cannot be decided is refused before anything is built.
+fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Result<Vec<Together<'a>>, Refused> {
+    let mut ways = Vec::new();
+    let mut rest = Vec::new();
     for package in chosen {
-        let name = package["name"].as_str().unwrap_or_default().to_owned();
         match feature(package) {
-            None => together.push(name),
+            None => rest.push(*package),
             Some(feature) => {
                 // Standard error, so that scripts can read standard output.
-                warn(format_args!("{name} depends on sim-tokio; building with feature `{feature}`"));
-                alone.push((vec![name], Some(feature)));
+                warn(format_args!("{} depends on sim-tokio; building with feature `{feature}`", package.name));
+                ways.push(Together { packages: vec![package], way: Way::Feature(feature) });
             }
         }
     }
-    if !together.is_empty() {
-        alone.insert(0, (together, None));
+    let drop_in = if rest.is_empty() || locked_without_tokio(project) {
+        None
+    } else {
+        let features = select.feature_arguments();
+        let ask = Ask {
+            target: target(select, project)?,
+            features,
+            locked: select.locked || select.frozen,
+            offline: select.offline || select.frozen,
+            platform: host()?,
+        };
+        prepare(project, &ask)?
+    };
+    let Some(drop_in) = drop_in else {
+        if !rest.is_empty() {
+            ways.insert(0, Together { packages: rest, way: Way::Plain });
+        }
+        return Ok(ways);
+    };
+    let (with, without): (Vec<&Package>, Vec<&Package>) = rest.into_iter().partition(|p| drop_in.takes(p));
+    if !without.is_empty() {
+        warn(format_args!("no tokio in the graph of {}; building as it is", names(&without)));
+        ways.insert(0, Together { packages: without, way: Way::Plain });
     }
-    Ok(alone)
+    if !with.is_empty() {
+        drop_in.remarks.iter().for_each(warn);
+        warn(format_args!(
+            "{}: drop-in, the whole graph over the generated tokio {} (no sim-tokio among the dependencies)",
+            names(&with),
+            drop_in.version
+        ));
+        ways.push(Together { packages: with, way: Way::DropIn(Box::new(drop_in)) });
+    }
+    Ok(ways)
+}
+
+fn names(packages: &[&Package]) -> String {
+    packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Spares a resolution.
+fn locked_without_tokio(project: &Metadata) -> bool {
+    fs::read_to_string(project.workspace_root.join("Cargo.lock")).is_ok_and(|lock| !lock.contains("name = \"tokio\""))
+}
+
+/// Where cargo would build the project.
+fn target(select: &Select, project: &Metadata) -> Result<PathBuf, Refused> {
+    let Some(folder) = &select.target_dir else { return Ok(project.target_directory.clone()) };
+    std::path::absolute(folder).map_err(|e| Refused(format!("{}: {e}", folder.display())))
 }
 
 /// The packages that cargo would test.
-fn chosen<'a>(select: &Select, packages: &'a [Value]) -> Result<Vec<&'a Value>, Refused> {
-    let names = || packages.iter().filter_map(|p| p["name"].as_str()).collect::<Vec<_>>().join(", ");
+fn chosen<'a>(select: &Select, project: &'a Metadata) -> Result<Vec<&'a Package>, Refused> {
+    let packages: Vec<&Package> = project.members().collect();
     if !select.package.is_empty() {
         let find = |name: &String| {
-            packages.iter().find(|p| p["name"] == name.as_str()).ok_or_else(|| {
-                Refused(format!("there is no package {name} in this workspace: expected one of {}", names()))
+            packages.iter().copied().find(|p| p.name == *name).ok_or_else(|| {
+                let all = names(&packages);
+                Refused(format!("there is no package {name} in this workspace: expected one of {all}"))
             })
         };
         return select.package.iter().map(find).collect();
@@ -79,46 +134,56 @@ fn chosen<'a>(select: &Select, packages: &'a [Value]) -> Result<Vec<&'a Value>, 
         Some(path) => path.canonicalize().ok().and_then(|p| Some(p.parent()?.to_owned())),
         None => std::env::current_dir().ok().and_then(|p| p.canonicalize().ok()),
     };
-    let folder = |p: &Value| Path::new(p["manifest_path"].as_str()?).parent()?.canonicalize().ok();
-    let holds = |p: &&Value| folder(p).zip(here.clone()).is_some_and(|(f, here)| here.starts_with(f));
+    let folder = |p: &Package| p.folder().canonicalize().ok();
+    let holds = |p: &&&Package| folder(p).zip(here.clone()).is_some_and(|(f, here)| here.starts_with(f));
     let nearest = packages.iter().filter(holds).max_by_key(|p| folder(p).map_or(0, |f| f.components().count()));
     match nearest.filter(|_| !select.workspace) {
         Some(package) => Ok(vec![package]),
-        None => Ok(packages.iter().collect()),
+        None => Ok(packages),
     }
+}
+
+/// Of these packages, those that have one of the targets that are asked for.
+fn with_targets<'a>(select: &Select, packages: Vec<&'a Package>) -> Result<Vec<&'a Package>, Refused> {
+    if select.targets.is_empty() {
+        return Ok(packages);
+    }
+    let tests = |p: &&'a Package| p.targets.iter().filter(|t| t.kind.iter().any(|k| k == "test")).collect::<Vec<_>>();
+    let all: Vec<&str> = packages.iter().flat_map(tests).map(|t| t.name.as_str()).collect();
+    if let Some(missing) = select.targets.iter().find(|name| !all.contains(&name.as_str())) {
+        let expected = if all.is_empty() { "there are none".to_owned() } else { all.join(", ") };
+        return Err(Refused(format!("there is no test target {missing} here: expected one of {expected}")));
+    }
+    let has = |p: &&Package| p.targets.iter().any(|t| select.targets.contains(&t.name));
+    Ok(packages.into_iter().filter(has).collect())
 }
 
 /// The feature that swaps tokio in this package: its own one named `sim`, else the one of its dependency.
-fn feature(package: &Value) -> Option<String> {
-    let dependency = package["dependencies"].as_array()?.iter().find(|d| d["name"] == "sim-tokio")?;
-    if package["features"].get("sim").is_some() {
+fn feature(package: &Package) -> Option<String> {
+    let dependency = package.dependencies.iter().find(|d| d.name == "sim-tokio")?;
+    if package.features.contains_key("sim") {
         return Some("sim".into());
     }
-    let name = dependency["rename"].as_str().unwrap_or("sim-tokio");
+    let name = dependency.rename.as_deref().unwrap_or("sim-tokio");
     Some(format!("{name}/sim"))
 }
 
-fn build_one(select: &Select, packages: &[String], feature: Option<String>) -> Result<Vec<Binary>, Refused> {
+fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result<Vec<Binary>, Refused> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    packages.iter().for_each(|p| {
-        command.args(["-p", p]);
+    together.packages.iter().for_each(|p| {
+        command.args(["-p", &p.name]);
     });
-    select.targets.iter().for_each(|t| {
+    // Of several packages, each has some of them.
+    let is_here = |t: &&String| together.packages.iter().any(|p| p.targets.iter().any(|have| have.name == **t));
+    select.targets.iter().filter(is_here).for_each(|t| {
         command.args(["--test", t]);
     });
-    select.features.iter().chain(&feature).for_each(|f| {
-        command.args(["--features", f]);
-    });
-    for (flag, given) in [
-        ("--lib", select.lib),
-        ("--all-features", select.all_features),
-        ("--no-default-features", select.no_default_features),
-        ("--release", select.release),
-        ("--locked", select.locked),
-        ("--offline", select.offline),
-        ("--frozen", select.frozen),
-    ] {
+    command.args(select.feature_arguments());
+    if let Way::Feature(feature) = &together.way {
+        command.args(["--features", feature]);
+    }
+    for (flag, given) in [("--lib", select.lib), ("--release", select.release)] {
         if given {
             command.arg(flag);
         }
@@ -126,26 +191,88 @@ fn build_one(select: &Select, packages: &[String], feature: Option<String>) -> R
     if let Some(profile) = &select.profile {
         command.args(["--profile", profile]);
     }
-    if let Some(path) = &select.manifest_path {
-        command.arg("--manifest-path").arg(path);
-    }
-    if let Some(folder) = &select.target_dir {
-        command.arg("--target-dir").arg(folder);
+    match &together.way {
+        Way::DropIn(drop_in) => {
+            // Feature names may be those of one member only.
+            let manifest = match &together.packages[..] {
+                [one] => one.manifest_path.clone(),
+                _ => project.workspace_root.join("Cargo.toml"),
+            };
+            command.arg("--manifest-path").arg(drop_in.shadow.of(&manifest)).args(&drop_in.arguments);
+            command.arg("--target-dir").arg(&drop_in.target);
+            if select.offline || select.frozen {
+                command.arg("--offline");
+            }
+        }
+        Way::Plain | Way::Feature(_) => {
+            for (flag, given) in
+                [("--locked", select.locked), ("--offline", select.offline), ("--frozen", select.frozen)]
+            {
+                if given {
+                    command.arg(flag);
+                }
+            }
+            if let Some(path) = &select.manifest_path {
+                command.arg("--manifest-path").arg(path);
+            }
+            if let Some(folder) = &select.target_dir {
+                command.arg("--target-dir").arg(folder);
+            }
+        }
     }
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo cannot be executed: {e}"))?;
     if !output.status.success() {
         return Err(Refused("the tests do not build; nothing was run".into()));
     }
     let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok(messages.filter_map(|m| binary(&m)).collect())
+    Ok(messages.filter_map(|m| binary(&m, together)).collect())
 }
 
-fn binary(message: &Value) -> Option<Binary> {
+fn binary(message: &Value, together: &Together) -> Option<Binary> {
     let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
     let path = PathBuf::from(message["executable"].as_str().filter(|_| is_test)?);
-    let krate = message["target"]["name"].as_str()?.replace('-', "_");
-    let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    Some(Binary { path, krate, folder })
+    let target = message["target"]["name"].as_str()?;
+    let kind = message["target"]["kind"][0].as_str()?;
+    let krate = target.replace('-', "_");
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let manifest = match &together.way {
+        Way::DropIn(drop_in) => drop_in.shadow.behind(manifest),
+        Way::Plain | Way::Feature(_) => manifest.to_owned(),
+    };
+    let package = together.packages.iter().find(|p| p.manifest_path == manifest)?;
+    let folder = package.folder().to_owned();
+    let mut environment = vec![
+        ("CARGO_MANIFEST_DIR".to_owned(), folder.display().to_string()),
+        ("CARGO_MANIFEST_PATH".to_owned(), manifest.display().to_string()),
+        ("CARGO_PKG_NAME".to_owned(), package.name.clone()),
+        ("CARGO_PKG_VERSION".to_owned(), package.version.clone()),
+    ];
+    if let Way::DropIn(_) = &together.way {
+        // What is kept beside a test belongs to the project; the folder that the test was compiled in is the shadow's.
+        for (name, value) in [("SIM_DROP_IN", "1"), ("SIM_TEST_CRATE", &krate), ("SIM_DIR", &environment[0].1.clone())]
+        {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    let harness = fs::read_to_string(&manifest).is_ok_and(|text| harness(&text, kind, target));
+    Some(Binary { path, krate, folder, environment, harness })
+}
+
+/// Whether a target of a manifest has the usual test harness: all have that do not say otherwise.
+fn harness(manifest: &str, kind: &str, target: &str) -> bool {
+    let Ok(manifest) = manifest.parse::<DocumentMut>() else { return true };
+    let is_off = |table: &toml_edit::Table| table.get("harness").and_then(|h| h.as_bool()) == Some(false);
+    match manifest.get(kind).and_then(|listed| listed.as_array_of_tables()) {
+        Some(listed) => {
+            let named = |t: &&toml_edit::Table| t.get("name").and_then(|n| n.as_str()) == Some(target);
+            !listed.iter().filter(named).any(is_off)
+        }
+        // A package has one library, of whatever kind.
+        None if !["test", "bin", "example", "bench"].contains(&kind) => {
+            !manifest.get("lib").and_then(|lib| lib.as_table()).is_some_and(is_off)
+        }
+        None => true,
+    }
 }
 
 #[cfg(test)]
@@ -155,12 +282,25 @@ mod tests {
 
     #[test]
     fn the_feature_is_the_packages_own_or_its_dependencys() {
-        let on = |features: Value, rename: Value| {
-            feature(&json!({ "features": features, "dependencies": [{ "name": "sim-tokio", "rename": rename }] }))
+        let on = |features: Value, name: &str, rename: Value| {
+            let package = json!({
+                "id": "a", "name": "a", "version": "1.0.0", "source": null, "manifest_path": "/a/Cargo.toml", "targets": [],
+                "features": features, "dependencies": [{ "name": name, "rename": rename, "path": null }],
+            });
+            feature(&serde_json::from_value(package).expect("a package"))
         };
-        assert_eq!(on(json!({ "sim": ["tokio/sim"] }), json!("tokio")), Some("sim".into()));
-        assert_eq!(on(json!({}), json!("tokio")), Some("tokio/sim".into()));
-        assert_eq!(on(json!({}), Value::Null), Some("sim-tokio/sim".into()));
-        assert_eq!(feature(&json!({ "features": {}, "dependencies": [{ "name": "tokio" }] })), None);
+        assert_eq!(on(json!({ "sim": ["tokio/sim"] }), "sim-tokio", json!("tokio")), Some("sim".into()));
+        assert_eq!(on(json!({}), "sim-tokio", json!("tokio")), Some("tokio/sim".into()));
+        assert_eq!(on(json!({}), "sim-tokio", Value::Null), Some("sim-tokio/sim".into()));
+        assert_eq!(on(json!({}), "tokio", Value::Null), None);
+    }
+
+    #[test]
+    fn a_target_has_the_usual_harness_unless_it_says_otherwise() {
+        let manifest =
+            "[lib]\nharness = false\n[[test]]\nname = \"own\"\nharness = false\n[[test]]\nname = \"usual\"\n";
+        let off = |kind: &str, target: &str| !harness(manifest, kind, target);
+        assert!(off("test", "own") && off("lib", "own") && off("proc-macro", "own"));
+        assert!(!off("test", "usual") && !off("test", "unlisted") && !off("bin", "own"));
     }
 }

@@ -71,13 +71,15 @@ pub fn run_test_in(
     listener.set_nonblocking(true).map_err(|e| format!("{}: {e}", socket.display()))?;
 
     let mut command = Command::new(&test.binary.path);
-    command.args([test.name.as_str(), "--exact", "--nocapture"]).current_dir(folder);
+    if test.binary.harness {
+        command.args([test.name.as_str(), "--exact", "--nocapture", "--test-threads=1"]);
+    }
+    command.current_dir(folder);
     // What somebody set for the whole shell gives way to the command line.
     for name in ["SIM_SEED", "SIM_SEEDS", "SIM_TAPE", "SIM_TRACE", "SIM_MODE", "SIM_INPLACE", "SIM_SHARD"] {
         command.env_remove(name);
     }
-    command.envs(env.iter().map(|(k, v)| (k, v))).env("SIM_RESULTS", &socket);
-    command.env("CARGO_MANIFEST_DIR", &test.binary.folder);
+    command.envs(test.binary.environment.iter().chain(env).map(|(k, v)| (k, v))).env("SIM_RESULTS", &socket);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("{}: {e}", test.binary.path.display()))?;
     let texts = [keep(child.stdout.take()), keep(child.stderr.take())];

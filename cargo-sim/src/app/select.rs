@@ -40,6 +40,11 @@ pub fn tests(select: &Select, name: Option<&str>) -> Result<Vec<Test>, Refused> 
 }
 
 fn list(binary: Rc<Binary>) -> Vec<Test> {
+    if !binary.harness {
+        // Its `main` does what it likes with arguments; all of it is one test.
+        let name = binary.krate.clone();
+        return vec![Test { binary, full: name.clone(), name }];
+    }
     let listed = Command::new(&binary.path).args(["--list", "--format", "terse"]).current_dir(&binary.folder).output();
     let text = match listed {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -3,13 +3,140 @@
 use super::hunk::{Hunk, Versions};
 
 /// Every change, applied in this order.
-pub const HUNKS: &[Hunk] = &[Hunk {
-    name: "the module __sim",
-    file: "lib.rs",
-    anchor: "mod loom;",
-    replace: "#[doc(hidden)]\npub mod __sim;\nmod loom;",
-    versions: Versions::ALL,
-}];
+pub const HUNKS: &[Hunk] = &[
+    Hunk {
+        name: "the module __sim",
+        file: "lib.rs",
+        anchor: "mod loom;",
+        replace: "#[doc(hidden)]\npub mod __sim;\nmod loom;",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "the cooperative budget of a machine's program, where it was",
+        file: "lib.rs",
+        anchor: "pub mod __sim;",
+        replace: "pub mod __sim;\n#[cfg(feature = \"rt\")]\nmod __sim_budget {\n    pub(crate) use crate::runtime::coop::budget;\n}",
+        versions: Versions::before(44),
+    },
+    Hunk {
+        name: "the cooperative budget of a machine's program",
+        file: "lib.rs",
+        anchor: "pub mod __sim;",
+        replace: "pub mod __sim;\n#[cfg(feature = \"rt\")]\nmod __sim_budget {\n    pub(crate) use crate::task::coop::budget;\n}",
+        versions: Versions::from(44),
+    },
+    // A task's stable identity and the count of its wakes, in its header.
+    Hunk {
+        name: "a task's identity",
+        file: "runtime/task/core.rs",
+        anchor: "    pub(super) queue_next: UnsafeCell<Option<NonNull<Header>>>,",
+        replace: "    pub(super) queue_next: UnsafeCell<Option<NonNull<Header>>>,\n\n    pub(super) sim: crate::__sim::Tag,",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a new task's identity",
+        file: "runtime/task/core.rs",
+        anchor: "queue_next: UnsafeCell::new(None),",
+        replace: "queue_next: UnsafeCell::new(None),\n                sim: crate::__sim::Tag::new(),",
+        versions: Versions::ALL,
+    },
+    // Every scheduler polls its tasks here.
+    Hunk {
+        name: "a poll, and how far a wake is held",
+        file: "runtime/task/mod.rs",
+        anchor: "\
+impl<S: Schedule> LocalNotified<S> {
+    /// Runs the task.
+    pub(crate) fn run(self) {
+        let raw = self.task.raw;
+        mem::forget(self);
+        raw.poll();",
+        replace: "\
+impl<S: 'static> Notified<S> {
+    pub(crate) fn sim_hold(&self) -> u64 {
+        self.0.raw.header().sim.hold()
+    }
+}
+
+impl<S: Schedule> LocalNotified<S> {
+    /// Runs the task.
+    pub(crate) fn run(self) {
+        let raw = self.task.raw;
+        mem::forget(self);
+        let _acting = crate::__sim::Acting::begin(&raw.header().sim);
+        raw.poll();",
+        versions: Versions::ALL,
+    },
+    // The order of ready tasks.
+    Hunk {
+        name: "the queue",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    tasks: VecDeque<Notified>,",
+        replace: "    tasks: crate::__sim::Queue<Notified>,",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a new queue",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "tasks: VecDeque::with_capacity(INITIAL_CAPACITY),",
+        replace: "tasks: crate::__sim::Queue::with_capacity(INITIAL_CAPACITY),",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a wake",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "        self.tasks.push_back(task);",
+        replace: "        let hold = task.sim_hold();\n        self.tasks.push_back(task, hold);",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a wake from elsewhere",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    fn next_task(&mut self, handle: &Handle) -> Option<Notified> {",
+        replace: "\
+    fn sim_next_task(&mut self, handle: &Handle) -> Option<Notified> {
+        if self.tick % self.global_queue_interval != 0 && self.tasks.has_next() {
+            return self.next_local_task(handle);
+        }
+        while let Some(task) = handle.next_remote_task() {
+            match task.sim_hold() {
+                0 => return Some(task),
+                hold => self.tasks.push_back(task, hold),
+            }
+        }
+        self.next_local_task(handle)
+    }
+
+    fn next_task(&mut self, handle: &Handle) -> Option<Notified> {
+        if crate::__sim::on() {
+            return self.sim_next_task(handle);
+        }",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "the wake that ends a turn",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    // reset woken to false and return original value",
+        replace: "\
+    pub(crate) fn sim_wake_root(&self) {
+        self.shared.woken.store(true, Release);
+    }
+
+    // reset woken to false and return original value",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "the draws of select! and watch",
+        file: "runtime/context.rs",
+        anchor: "pub(crate) fn thread_rng_n(n: u32) -> u32 {",
+        replace: "\
+pub(crate) fn thread_rng_n(n: u32) -> u32 {
+    if let Some(drawn) = crate::__sim::draw(n) {
+        return drawn;
+    }",
+        versions: Versions::ALL,
+    },
+];
 
 /// Files that are added: path in `src`, text.
 pub const ADDED: &[(&str, &str)] = &[("__sim.rs", include_str!("glue/__sim.rs"))];

@@ -1,4 +1,275 @@
 //! The drop-in: a project's own tokio, operated by the simulator, without an edit of the project.
+//!
+//! `shadow` makes a tree of links in which cargo may resolve and build; `tokio` copies the locked tokio and changes it by
+//! the table in `hunks`; `graph` judges what cargo made of it. All of that is before the first build, and refuses with a
+//! remedy. A second time everything is found as it was left, and cargo builds nothing.
+//!
+//! It reads the project and writes nothing into it but below its target folder, and not even there if it may not.
 
+mod files;
+mod graph;
 mod hunk;
 mod hunks;
+mod shadow;
+mod tokio;
+
+use crate::metadata::{Metadata, Package, metadata};
+use serde::{Deserialize, Serialize};
+use shadow::Shadow;
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use tokio::{Extra, Place, Source};
+
+/// How a project is to be resolved.
+pub struct Ask {
+    /// Where cargo would build.
+    pub target: PathBuf,
+    /// `--features` and its like.
+    pub features: Vec<String>,
+    pub locked: bool,
+    pub offline: bool,
+    /// The platform that is built for.
+    pub platform: String,
+}
+
+/// A project over its generated tokio, ready to be built.
+pub struct DropIn {
+    pub shadow: Shadow,
+    pub graph: Metadata,
+    /// What every call of cargo in the shadow has to say.
+    pub arguments: Vec<String>,
+    /// Where cargo builds the shadow.
+    pub target: PathBuf,
+    /// The version of its tokio.
+    pub version: String,
+    /// What to say before it is built.
+    pub remarks: Vec<String>,
+}
+
+impl DropIn {
+    /// Whether a member of the project has the tokio in its graph.
+    pub fn takes(&self, member: &Package) -> bool {
+        let found = self.graph.members().find(|p| p.name == member.name);
+        found.is_some_and(|p| !self.graph.chain(&p.id, &|p| p.name == "tokio" && p.source.is_none()).is_empty())
+    }
+}
+
+/// What is known of a project from the last time.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    /// The project's lock file, if it has one.
+    lock: Option<String>,
+    features: Vec<String>,
+    version: String,
+    folder: PathBuf,
+    /// Where the project has the crate sim from, if it has it.
+    sim: Option<Place>,
+    rustix: Vec<String>,
+    moved: Vec<String>,
+}
+
+/// Resolves the project in its shadow with a generated tokio; `None` where there is no tokio in its graph.
+pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> {
+    if ask.locked {
+        locked(project, ask)?;
+    }
+    let (home, mut remarks) = home(project, &ask.target)?;
+    let shadow = Shadow::cast(project, home.join("tree"))?;
+    let preparation = Preparation { project, ask, home: &home, shadow: &shadow };
+    let lock = read_if_there(&project.workspace_root.join("Cargo.lock"))?;
+    let known = preparation.known().filter(|k| k.lock == lock && k.features == ask.features && shadow.lock().exists());
+    let resolved = match known.map(|known| preparation.patch(known)) {
+        Some(Ok(resolved)) => Some(resolved),
+        // What was known may be out of date in ways that only cargo sees, as when a manifest was edited.
+        Some(Err(_)) | None => match preparation.learn(lock)? {
+            Some(learned) => Some(preparation.patch(learned)?),
+            None => None,
+        },
+    };
+    let Some((known, graph)) = resolved else { return Ok(None) };
+    let source = Source { version: known.version.clone(), folder: known.folder.clone() };
+    remarks.extend(source.untested());
+    remarks.extend(graph::left_real(&graph));
+    if !known.moved.is_empty() {
+        remarks.push(format!("sim needs newer versions than the lock has: {}", known.moved.join(", ")));
+    }
+    let arguments = preparation.arguments();
+    Ok(Some(DropIn { graph, arguments, target: home.join("build"), version: known.version, remarks, shadow }))
+}
+
+/// `--locked` means the project's own lock file, which the shadow has its own copy of.
+fn locked(project: &Metadata, ask: &Ask) -> Result<(), String> {
+    let mut arguments = vec!["--locked".to_owned()];
+    arguments.extend(ask.resolving());
+    let manifest = project.workspace_root.join("Cargo.toml");
+    metadata(Some(&manifest), &arguments).map(drop).map_err(|cargo| {
+        format!("{cargo}\n--locked was given, and Cargo.lock is missing or would change: run `cargo update --workspace`, or leave --locked away")
+    })
+}
+
+/// The folder of all that is made for a project: below its target folder, or where that cannot be written, in the
+/// user's cache.
+fn home(project: &Metadata, target: &Path) -> Result<(PathBuf, Vec<String>), String> {
+    let root = &project.workspace_root;
+    let mut hasher = DefaultHasher::new();
+    root.hash(&mut hasher);
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{name}-{:08x}", hasher.finish() as u32);
+    let wished = target.join("sim").join(&name);
+    let Err(error) = writable(&wished) else { return Ok((wished, Vec::new())) };
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    let Some(cache) = cache else {
+        return Err(format!("{}: {error}; give --target-dir a folder that can be written", wished.display()));
+    };
+    let other = cache.join("cargo-sim").join(&name);
+    writable(&other).map_err(|e| {
+        format!(
+            "neither {} ({error}) nor {} ({e}) can be written; give --target-dir a folder that can",
+            wished.display(),
+            other.display()
+        )
+    })?;
+    let remark = format!("{} cannot be written ({error}); building in {}", wished.display(), other.display());
+    Ok((other, vec![remark]))
+}
+
+fn writable(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    tempfile::tempfile_in(folder).map(drop)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("{}: {e}", path.display())),
+    }
+}
+
+impl Ask {
+    fn resolving(&self) -> Vec<String> {
+        let mut arguments = vec!["--filter-platform".to_owned(), self.platform.clone()];
+        arguments.extend(self.features.iter().cloned());
+        if self.offline {
+            arguments.push("--offline".into());
+        }
+        arguments
+    }
+}
+
+struct Preparation<'a> {
+    project: &'a Metadata,
+    ask: &'a Ask,
+    home: &'a Path,
+    shadow: &'a Shadow,
+}
+
+impl Preparation<'_> {
+    fn known(&self) -> Option<Known> {
+        serde_json::from_slice(&fs::read(self.home.join("known.json")).ok()?).ok()
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.home.join("tokio")
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.shadow.of(&self.project.workspace_root).join("Cargo.toml")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let path = toml_edit::Value::from(self.copy().display().to_string());
+        vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")]
+    }
+
+    /// Resolves the project as it is, in the shadow, from its own lock file.
+    fn learn(&self, lock: Option<String>) -> Result<Option<Known>, String> {
+        let path = self.shadow.lock();
+        let told = |e: std::io::Error| format!("{}: {e}", path.display());
+        match &lock {
+            Some(text) => files::write(&path, text.as_bytes()).map_err(told)?,
+            // What an earlier resolution chose stays chosen.
+            None => {}
+        }
+        let graph = metadata(Some(&self.manifest()), &self.ask.resolving()).map_err(|cargo| {
+            let remedy = match (&lock, self.ask.offline) {
+                (None, true) => {
+                    "there is no Cargo.lock: run `cargo generate-lockfile` and `cargo fetch` once with a network"
+                }
+                (None, false) => {
+                    "there is no Cargo.lock, and one cannot be made here: run `cargo fetch` where there is a network"
+                }
+                (Some(_), true) => "run `cargo fetch` once with a network",
+                (Some(_), false) => "`cargo test` cannot resolve this project either",
+            };
+            format!("{cargo}\nthe project cannot be resolved; nothing was built: {remedy}")
+        })?;
+        let Some(source) = graph::find(&graph)? else { return Ok(None) };
+        let known = Known {
+            lock,
+            features: self.ask.features.clone(),
+            version: source.version,
+            folder: source.folder,
+            sim: graph::sim(&graph)?,
+            rustix: graph::versions(&graph, "rustix"),
+            moved: Vec::new(),
+        };
+        let (mut known, after) = self.patch(known)?;
+        known.moved = graph::moved(&graph, &after);
+        let text = serde_json::to_vec(&known).map_err(|e| format!("known.json: {e}"))?;
+        let path = self.home.join("known.json");
+        files::write(&path, &text).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Some(known))
+    }
+
+    /// Generates the tokio that is known, and resolves the project with it.
+    fn patch(&self, known: Known) -> Result<(Known, Metadata), String> {
+        let sim = match &known.sim {
+            Some(place) => place.clone(),
+            None => sim_beside_this()?,
+        };
+        let source = Source { version: known.version.clone(), folder: known.folder.clone() };
+        source.generate(&self.copy(), &Extra { sim, rustix: known.rustix.clone() })?;
+        let mut arguments = self.arguments();
+        arguments.extend(self.ask.resolving());
+        // All that sim needs may be at hand, and then no network is waited for.
+        let mut at_hand = arguments.clone();
+        at_hand.push("--offline".into());
+        let graph = match metadata(Some(&self.manifest()), &at_hand) {
+            Err(_) if !self.ask.offline => metadata(Some(&self.manifest()), &arguments),
+            resolved => resolved,
+        };
+        let graph = graph.map_err(|cargo| {
+            format!(
+                "{cargo}\nthe project cannot be resolved with the generated tokio, which needs the crate sim and what that \
+                 depends on; nothing was built: if they are not at hand, run once with a network"
+            )
+        })?;
+        graph::check(&graph, &self.copy())?;
+        if graph::versions(&graph, "rustix") != known.rustix {
+            return Err("the versions of rustix in the graph are not those that the generated tokio asks for".into());
+        }
+        Ok((known, graph))
+    }
+}
+
+/// The crate `sim` that belongs to this program.
+fn sim_beside_this() -> Result<Place, String> {
+    let named = std::env::var_os("SIM_SOURCE").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    let folder = named.clone().or(built_from).unwrap_or_default();
+    let is_sim = fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("name = \"sim\""));
+    if !is_sim {
+        let from = if named.is_some() { "SIM_SOURCE" } else { "this program was built from it, and it" };
+        return Err(format!(
+            "the source of the crate sim is needed and is not in {}: {from} does not hold it. Set SIM_SOURCE to a folder \
+             that does, or depend on sim in the project",
+            folder.display()
+        ));
+    }
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(vec![("path".into(), folder.display().to_string())])
+}

@@ -1,6 +1,67 @@
-//! What tokio and the simulator have to do with each other.
+//! What tokio and the simulator have to do with each other: who is told of this tokio, and the runtime of a machine.
 
-#![allow(missing_docs, unreachable_pub, unused_imports)]
+#![allow(missing_docs, unreachable_pub, unused_imports, missing_debug_implementations)]
 
-// Without a path to the crate its interposed symbols would not be linked.
-pub use ::sim;
+pub use ::sim::drop_in::{Acting, Queue, Tag, draw, on};
+
+/// Before `main`: the simulator learns that this process's tokio is one that it can drive.
+#[used]
+#[link_section = ".init_array"]
+static BEGIN: extern "C" fn() = begin;
+
+extern "C" fn begin() {
+    #[cfg(feature = "rt")]
+    ::sim::drop_in::install(&machine::Generated);
+}
+
+#[cfg(feature = "rt")]
+mod machine {
+    use crate::runtime::{Builder, Handle, Runtime};
+    use ::sim::drop_in::{Idle, step};
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::task::Poll;
+
+    pub(super) struct Generated;
+
+    impl ::sim::drop_in::Tokio for Generated {
+        fn runtime(&self) -> Rc<dyn ::sim::drop_in::Runtime> {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a simulated machine has what it needs");
+            let handle = runtime.handle().clone();
+            Rc::new(Machine { runtime: RefCell::new(Some(runtime)), handle })
+        }
+    }
+
+    struct Machine {
+        runtime: RefCell<Option<Runtime>>,
+        handle: Handle,
+    }
+
+    impl ::sim::drop_in::Runtime for Machine {
+        fn within(&self, f: &mut dyn FnMut()) {
+            let _current = self.handle.enter();
+            crate::__sim_budget::budget(f)
+        }
+
+        fn turn(&self) -> Idle {
+            let runtime = self.runtime.borrow();
+            let runtime = runtime.as_ref().expect("a machine that was shut down is not turned");
+            let idle = Cell::new(false);
+            // Polled first of all, and again when the driver has nothing more to do.
+            let until_idle = std::future::poll_fn(|_| if idle.get() { Poll::Ready(()) } else { Poll::Pending });
+            step(
+                || runtime.block_on(until_idle),
+                || {
+                    idle.set(true);
+                    self.handle.inner.as_current_thread().sim_wake_root();
+                },
+            )
+        }
+
+        fn shut_down(&self) {
+            if let Some(runtime) = self.runtime.borrow_mut().take() {
+                runtime.shutdown_background();
+            }
+        }
+    }
+}
