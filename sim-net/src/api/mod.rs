@@ -7,16 +7,20 @@
 //! Besides the wakers of polls, which are used up by one wake, each socket can have one *observer*: a waker that stays,
 //! and hears of every event for which Linux would call a socket's wait queue. It is what an epoll is made from.
 
+mod pipe;
 mod readiness;
 mod tcp;
 mod udp;
+mod unix;
 mod wakers;
 
+pub use pipe::Pipe;
 pub use readiness::{News, Readiness};
 pub use tcp::{TcpBound, TcpListener, TcpStream};
 pub use udp::UdpSocket;
+pub use unix::{UnixSocket, unix_is_bound, unix_unlink};
 
-use crate::model::{Attempt, Config, Effect, Errno, Network};
+use crate::model::{Attempt, Config, Effect, Errno, Network, PipeEnd};
 use sim_core::{Death, Device, DeviceCx, NodeId, World, waiting_for};
 use std::io;
 use std::net::IpAddr;
@@ -36,6 +40,8 @@ pub struct Net {
     streams: Vec<[Watch; 2]>,
     listeners: Vec<Watch>,
     sockets: Vec<Watch>,
+    unix: Vec<Watch>,
+    pipes: Vec<[Watch; 2]>,
 }
 
 impl Default for Net {
@@ -59,6 +65,8 @@ impl Net {
             streams: Vec::new(),
             listeners: Vec::new(),
             sockets: Vec::new(),
+            unix: Vec::new(),
+            pipes: Vec::new(),
         }
     }
 
@@ -71,6 +79,9 @@ impl Net {
                 Effect::Writable { slot, side } => (of_side(&mut self.streams, slot, side), News::WRITE),
                 Effect::Acceptable(slot) => (self.listeners.get_mut(slot as usize), News::READ),
                 Effect::Received(slot) => (self.sockets.get_mut(slot as usize), News::READ),
+                Effect::Unix { slot, read, write } => (self.unix.get_mut(slot as usize), News { read, write }),
+                Effect::Pipe { slot, end: PipeEnd::Read } => (of_side(&mut self.pipes, slot, 0), News::READ),
+                Effect::Pipe { slot, end: PipeEnd::Write } => (of_side(&mut self.pipes, slot, 1), News::WRITE),
             };
             if let Some(watch) = watch {
                 watch.tell(news, cx);

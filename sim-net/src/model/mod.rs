@@ -1,5 +1,5 @@
-//! The network as a pure state machine: nodes' addresses, directed links, TCP, UDP. Input goes in with a
-//! [`DeviceCx`]; what a program may notice comes out as [`Effect`]s. No wakers, no `io::Error`, no clock of its own.
+//! The network as a pure state machine: nodes' addresses, directed links, TCP, UDP, and within a node Unix sockets and
+//! pipes. Input goes in with a [`DeviceCx`]; what a program may notice comes out as [`Effect`]s. No wakers, no `io::Error`, no clock of its own.
 //!
 //! A packet is one event: it asks for its fate when it is sent, and the link's blocks are looked at when it leaves and
 //! when it arrives. Whatever is done for each packet finds its node, link and socket by index.
@@ -9,8 +9,10 @@ mod arena;
 mod errno;
 mod fault;
 mod link;
+mod pipe;
 mod tcp;
 mod udp;
+mod unix;
 
 #[cfg(test)]
 mod tests;
@@ -19,16 +21,20 @@ pub use address::Route;
 pub use arena::Id;
 pub use errno::{Attempt, Errno};
 pub use link::{LinkConfig, Odds};
+pub use pipe::PipeEnd;
 pub use tcp::{StreamId, TcpOptions};
+pub use unix::{Credentials, Receive, Received, UnixKind};
 
 use address::{Directory, Machine, NO_LINK};
 use arena::Arena;
 use link::{Fate, Link};
+use pipe::Pipes;
 use sim_core::choices::Stream;
 use sim_core::{Death, DeviceCx, Instant, NodeId, hash};
 use std::net::IpAddr;
 use tcp::{Connection, Listener, Segment, Timer};
 use udp::{Datagram, Socket};
+use unix::Unix;
 
 /// Sizes and defaults of the whole network.
 #[derive(Clone, Debug)]
@@ -78,6 +84,22 @@ pub enum Effect {
     Acceptable(u32),
     /// A datagram or an error waits at the UDP socket in this slot.
     Received(u32),
+    /// Something happened at the Unix socket in this slot.
+    Unix {
+        /// The socket's slot.
+        slot: u32,
+        /// Something to read or to accept, or a change of state.
+        read: bool,
+        /// Room, or a change of state.
+        write: bool,
+    },
+    /// Something happened at an end of the pipe in this slot.
+    Pipe {
+        /// The pipe's slot.
+        slot: u32,
+        /// Which end.
+        end: PipeEnd,
+    },
 }
 
 /// Something under way on a link.
@@ -111,6 +133,8 @@ pub struct Network {
     connections: Arena<Connection>,
     listeners: Arena<Listener>,
     sockets: Arena<Socket>,
+    unix: Unix,
+    pipes: Pipes,
     buffers: Buffers,
     effects: Vec<Effect>,
 }
@@ -169,6 +193,8 @@ impl Network {
             connections: Arena::default(),
             listeners: Arena::default(),
             sockets: Arena::default(),
+            unix: Unix::default(),
+            pipes: Pipes::default(),
             buffers: Buffers::default(),
             effects: Vec::new(),
         }
@@ -222,6 +248,8 @@ impl Network {
                 self.close_udp(id);
             }
         }
+        self.unix_node_died(node);
+        self.pipes_node_died(node);
     }
 
     /// Gives a node one more address.

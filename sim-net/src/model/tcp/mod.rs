@@ -14,6 +14,7 @@ mod setup;
 mod stream;
 
 pub(super) use setup::Listener;
+pub(super) use stream::Source;
 
 use super::address::{Counter, mapped};
 use super::arena::Id;

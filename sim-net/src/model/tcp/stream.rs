@@ -23,7 +23,7 @@ impl Network {
             self.await_credit(id.connection, id.side, cx);
             return Ok(None);
         }
-        let mut source = Source { slices: bytes, at: 0 };
+        let mut source = Source::new(bytes);
         let mut left = n;
         while left > 0 {
             let take = left.min(SEGMENT_BYTES);
@@ -401,13 +401,17 @@ impl Half {
 }
 
 /// Bytes of several slices, taken front to back.
-struct Source<'a, 'b> {
+pub(in crate::model) struct Source<'a, 'b> {
     slices: &'a [IoSlice<'b>],
     at: usize,
 }
 
-impl Source<'_, '_> {
-    fn move_to(&mut self, out: &mut Vec<u8>, mut n: usize) {
+impl<'a, 'b> Source<'a, 'b> {
+    pub fn new(slices: &'a [IoSlice<'b>]) -> Self {
+        Source { slices, at: 0 }
+    }
+
+    pub fn move_to(&mut self, out: &mut Vec<u8>, mut n: usize) {
         while n > 0 {
             let Some(first) = self.slices.first() else { return };
             let take = n.min(first.len() - self.at);
