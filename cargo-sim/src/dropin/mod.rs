@@ -189,10 +189,9 @@ impl Preparation<'_> {
     fn learn(&self, lock: Option<String>) -> Result<Option<Known>, String> {
         let path = self.shadow.lock();
         let told = |e: std::io::Error| format!("{}: {e}", path.display());
-        match &lock {
-            Some(text) => files::write(&path, text.as_bytes()).map_err(told)?,
-            // What an earlier resolution chose stays chosen.
-            None => {}
+        // Without one, what an earlier resolution chose stays chosen.
+        if let Some(text) = &lock {
+            files::write(&path, text.as_bytes()).map_err(told)?;
         }
         let graph = metadata(Some(&self.manifest()), &self.ask.resolving()).map_err(|cargo| {
             let remedy = match (&lock, self.ask.offline) {
