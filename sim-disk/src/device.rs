@@ -14,15 +14,19 @@
 //!
 //! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
 
+use crate::model::below::Below;
 use crate::model::crash::Profile;
 use crate::model::errno::Errno;
 use crate::model::faults::DiskFaults;
-use crate::model::volume::{Entry, InodeId, OpenHow, Stat, Volume};
+use crate::model::inode::{Entry, InodeId, Stat, User};
+use crate::model::locks::{Holder, RangeLock};
+use crate::model::volume::{Allocate, Change, OpenHow, Taken, Volume};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::events::EventId;
 use sim_core::{Death, Device, DeviceCx, Instant, NodeId, hash};
 use slab::Slab;
 use std::io::SeekFrom;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -63,8 +67,14 @@ pub enum Op {
     WriteAt(FileId, u64, Vec<u8>),
     /// lseek(2) → [`Reply::Count`], the new cursor.
     Seek(FileId, SeekFrom),
+    /// lseek(2) with SEEK_DATA, or SEEK_HOLE if true → [`Reply::Count`], the new cursor.
+    SeekData(FileId, u64, bool),
     /// ftruncate(2).
     SetLen(FileId, u64),
+    /// truncate(2).
+    Truncate(Vec<u8>, u64),
+    /// fallocate(2): offset and length, and whether the size stays.
+    Allocate(FileId, u64, u64, Allocate, bool),
     /// fsync(2).
     Sync(FileId),
     /// fdatasync(2).
@@ -73,16 +83,36 @@ pub enum Op {
     StatFile(FileId),
     /// stat(2) → [`Reply::Stat`].
     Stat(Vec<u8>),
+    /// lstat(2) → [`Reply::Stat`].
+    StatLink(Vec<u8>),
+    /// access(2), with the bits of R_OK, W_OK and X_OK; if true, of what a symbolic link leads to.
+    Access(Vec<u8>, u32, bool),
     /// getdents(2) of a whole directory → [`Reply::Entries`].
     ReadDir(Vec<u8>),
-    /// mkdir(2).
-    CreateDir(Vec<u8>),
+    /// The same of a directory that is open.
+    ReadDirFile(FileId),
+    /// mkdir(2), with these permissions.
+    CreateDir(Vec<u8>, u32),
+    /// symlink(2): the target, then the link.
+    CreateLink(Vec<u8>, Vec<u8>),
+    /// readlink(2) → [`Reply::Path`].
+    ReadLink(Vec<u8>),
+    /// link(2); if true, of what a symbolic link leads to.
+    Link(Vec<u8>, Vec<u8>, bool),
+    /// linkat(2) with AT_EMPTY_PATH.
+    LinkFile(FileId, Vec<u8>),
     /// unlink(2).
     RemoveFile(Vec<u8>),
     /// rmdir(2).
     RemoveDir(Vec<u8>),
     /// rename(2).
     Rename(Vec<u8>, Vec<u8>),
+    /// renameat2(2).
+    RenameTaken(Vec<u8>, Vec<u8>, Taken),
+    /// chmod(2), chown(2), utimensat(2); if true, of what a symbolic link leads to.
+    Change(Vec<u8>, Change, bool),
+    /// fchmod(2), fchown(2), futimens(2).
+    ChangeFile(FileId, Change),
     /// realpath(3) → [`Reply::Path`].
     Canonical(Vec<u8>),
 }
@@ -120,9 +150,9 @@ impl Op {
     fn class(&self) -> Class {
         match self {
             Op::Read(..) | Op::ReadAt(..) => Class::Read,
-            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) => Class::Write,
+            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Truncate(..) | Op::Allocate(..) => Class::Write,
             Op::Sync(_) | Op::SyncData(_) => Class::Sync,
-            Op::Seek(..) => Class::Free,
+            Op::Seek(..) | Op::SeekData(..) => Class::Free,
             _ => Class::Name,
         }
     }
@@ -135,17 +165,29 @@ impl Op {
             Op::ReadAt(..) => "pread",
             Op::Write(..) => "write",
             Op::WriteAt(..) => "pwrite",
-            Op::Seek(..) => "lseek",
+            Op::Seek(..) | Op::SeekData(..) => "lseek",
             Op::SetLen(..) => "ftruncate",
+            Op::Truncate(..) => "truncate",
+            Op::Allocate(..) => "fallocate",
             Op::Sync(_) => "fsync",
             Op::SyncData(_) => "fdatasync",
             Op::StatFile(_) => "fstat",
             Op::Stat(_) => "stat",
-            Op::ReadDir(_) => "getdents",
-            Op::CreateDir(_) => "mkdir",
+            Op::StatLink(_) => "lstat",
+            Op::Access(..) => "access",
+            Op::ReadDir(_) | Op::ReadDirFile(_) => "getdents",
+            Op::CreateDir(..) => "mkdir",
+            Op::CreateLink(..) => "symlink",
+            Op::ReadLink(_) => "readlink",
+            Op::Link(..) | Op::LinkFile(..) => "link",
             Op::RemoveFile(_) => "unlink",
             Op::RemoveDir(_) => "rmdir",
-            Op::Rename(..) => "rename",
+            Op::Rename(..) | Op::RenameTaken(..) => "rename",
+            Op::Change(_, change, _) | Op::ChangeFile(_, change) => match change {
+                Change::Mode(_) => "chmod",
+                Change::Owner(..) => "chown",
+                Change::Times(..) => "utimensat",
+            },
             Op::Canonical(_) => "realpath",
         }
     }
@@ -154,13 +196,17 @@ impl Op {
         match self {
             Op::Read(f, _) | Op::ReadAt(f, ..) | Op::Write(f, _) | Op::WriteAt(f, ..) | Op::Seek(f, _) => Some(*f),
             Op::SetLen(f, _) | Op::Sync(f) | Op::SyncData(f) | Op::StatFile(f) => Some(*f),
+            Op::SeekData(f, ..) | Op::Allocate(f, ..) | Op::ReadDirFile(f) => Some(*f),
+            Op::LinkFile(f, _) | Op::ChangeFile(f, _) => Some(*f),
             _ => None,
         }
     }
 
     fn path(&self) -> &[u8] {
         match self {
-            Op::Open(path, _) | Op::Stat(path) | Op::ReadDir(path) | Op::CreateDir(path) => path,
+            Op::Open(path, _) | Op::Stat(path) | Op::ReadDir(path) | Op::CreateDir(path, _) => path,
+            Op::StatLink(path) | Op::Access(path, ..) | Op::Truncate(path, _) | Op::CreateLink(_, path) => path,
+            Op::ReadLink(path) | Op::Link(path, ..) | Op::RenameTaken(path, ..) | Op::Change(path, ..) => path,
             Op::RemoveFile(path) | Op::RemoveDir(path) | Op::Rename(path, _) | Op::Canonical(path) => path,
             _ => b"/",
         }
@@ -171,7 +217,9 @@ impl Op {
         match self {
             Op::Open(_, how) => how.create || how.truncate,
             Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Sync(_) | Op::SyncData(_) => true,
-            Op::CreateDir(_) | Op::RemoveFile(_) | Op::RemoveDir(_) | Op::Rename(..) => true,
+            Op::CreateDir(..) | Op::RemoveFile(_) | Op::RemoveDir(_) | Op::Rename(..) | Op::RenameTaken(..) => true,
+            Op::CreateLink(..) | Op::Link(..) | Op::LinkFile(..) | Op::Truncate(..) | Op::Allocate(..) => true,
+            Op::Change(..) | Op::ChangeFile(..) => true,
             _ => false,
         }
     }
@@ -223,6 +271,14 @@ enum Fate {
     Lies,
 }
 
+/// How an operation goes, and the address of its questions.
+struct Drawn {
+    latency: Duration,
+    fate: Fate,
+    key: u64,
+    n: u32,
+}
+
 struct InFlight {
     generation: u32,
     node: NodeId,
@@ -248,10 +304,14 @@ pub struct Disk {
     /// Tells disks of this process apart, so that a handle that outlived its run means nothing in the next.
     number: u32,
     profile: Profile,
+    /// What lies under every disk, and who the programs are.
+    below: Option<(Rc<dyn Below>, User)>,
     drives: Vec<Option<Drive>>,
     files: Slab<OpenFile>,
     operations: Slab<InFlight>,
     generation: u32,
+    /// Who waits for a lock of any file. All are woken when one is given up, in the order they came.
+    lock_waiters: Vec<Waker>,
 }
 
 impl Default for Disk {
@@ -272,11 +332,38 @@ impl Disk {
         Disk {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             profile,
+            below: None,
             drives: Vec::new(),
             files: Slab::new(),
             operations: Slab::new(),
             generation: 0,
+            lock_waiters: Vec::new(),
         }
+    }
+
+    /// Disks over the tree `below`, for programs of `user`: each node sees its own changes of it and nobody else's. The
+    /// outside has one too, without latency and faults.
+    pub fn over(below: Rc<dyn Below>, user: User) -> Disk {
+        let mut disk = Disk { below: Some((below, user)), ..Disk::new() };
+        disk.add_drive(NodeId::OUTSIDE, "-");
+        disk
+    }
+
+    /// Whether the disks lie over another tree.
+    pub fn is_over(&self) -> bool {
+        self.below.is_some()
+    }
+
+    fn add_drive(&mut self, node: NodeId, name: &str) {
+        let index = node.0 as usize;
+        if self.drives.len() <= index {
+            self.drives.resize_with(index + 1, || None);
+        }
+        let volume = match &self.below {
+            Some((below, user)) => Volume::over(below.clone(), user.clone(), node, name, self.profile),
+            None => Volume::new(node, name, self.profile),
+        };
+        self.drives[index] = Some(Drive { volume, faults: DiskFaults::default() });
     }
 
     // ---- control --------------------------------------------------------------------------------------------------
@@ -318,7 +405,7 @@ impl Disk {
 
     fn drive(&mut self, node: NodeId) -> &mut Drive {
         let drive = self.drives.get_mut(node.0 as usize).and_then(|d| d.as_mut());
-        drive.expect("every node has a disk; the outside is no machine and has none")
+        drive.expect("every node has a disk; the outside has one only over another tree")
     }
 
     // ---- operations -----------------------------------------------------------------------------------------------
@@ -326,7 +413,39 @@ impl Disk {
     /// Begins a system call of `node`. A call about a file that is not open any more does nothing and is EBADF at once.
     pub fn submit(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> Result<OpId, Errno> {
         let file = op.file();
-        let open = match file {
+        let drawn = self.draw(node, &op, cx)?;
+        if let Some(open) = file.and_then(|f| self.file(f)) {
+            open.handles += 1;
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        let entry = self.operations.vacant_entry();
+        let slot = entry.key() as u32;
+        let event = cx.schedule(cx.now + drawn.latency, (generation as u64) << 32 | slot as u64);
+        let Drawn { key, n, fate, .. } = drawn;
+        let state = State::UnderWay { op, event, fate };
+        entry.insert(InFlight { generation, node, file, key, n, state, waker: None, detached: false });
+        Ok(OpId { disk: self.number, slot, generation })
+    }
+
+    /// Makes a system call of `node` that takes effect at once, and says how long it takes: for a caller that cannot wait, and
+    /// lets the time pass itself. Outside the machines it takes none, and no fault strikes it.
+    pub fn call(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> (Duration, Result<Reply, Errno>) {
+        if node == NodeId::OUTSIDE {
+            return match op.file().is_some_and(|f| self.file(f).is_none()) {
+                true => (Duration::ZERO, Err(Errno::EBADF)),
+                false => (Duration::ZERO, self.perform(node, op, Fate::Works, cx)),
+            };
+        }
+        match self.draw(node, &op, cx) {
+            Ok(drawn) => (drawn.latency, self.perform(node, op, drawn.fate, cx)),
+            Err(error) => (Duration::ZERO, Err(error)),
+        }
+    }
+
+    /// Asks how long an operation takes and how it ends.
+    fn draw(&mut self, node: NodeId, op: &Op, cx: &mut DeviceCx<'_>) -> Result<Drawn, Errno> {
+        let open = match op.file() {
             Some(file) => {
                 let open = self.file(file).ok_or(Errno::EBADF)?;
                 assert!(
@@ -334,7 +453,6 @@ impl Disk {
                     "{}: a program used a file that a program of another node opened",
                     op.name()
                 );
-                open.handles += 1;
                 Some(open.inode)
             }
             None => None,
@@ -351,11 +469,11 @@ impl Disk {
         cx.choices.name_key(stall_key, || words("stalls"));
 
         let fate = draw_fate(op.class(), &faults, error_key, n, cx);
-        let base_ns = match &op {
+        let base_ns = match op {
             Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
             Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4,
             Op::Sync(_) | Op::SyncData(_) => 500_000 + 2_000 * volume.dirty_pages(subject),
-            Op::Seek(..) => 1_000,
+            Op::Seek(..) | Op::SeekData(..) => 1_000,
             _ => 10_000,
         };
         let law = Law::Rare { p: Ratio::new(1, 16), max: TAIL_MAX * 64 };
@@ -376,15 +494,7 @@ impl Disk {
             Class::Sync => cx.metrics.latency(|| format!("fsync {}", volume.node_name()), latency),
             Class::Name | Class::Free => {}
         }
-
-        self.generation += 1;
-        let generation = self.generation;
-        let entry = self.operations.vacant_entry();
-        let slot = entry.key() as u32;
-        let event = cx.schedule(cx.now + latency, (generation as u64) << 32 | slot as u64);
-        let state = State::UnderWay { op, event, fate };
-        entry.insert(InFlight { generation, node, file, key: file_key, n, state, waker: None, detached: false });
-        Ok(OpId { disk: self.number, slot, generation })
+        Ok(Drawn { latency, fate, key: file_key, n })
     }
 
     /// The answer of an operation, once; until then `waker` is kept and woken when there is one. An operation that died
@@ -405,7 +515,7 @@ impl Disk {
     }
 
     /// Nobody waits for the answer any more; the operation goes on, as a system call does.
-    pub fn detach(&mut self, id: OpId) {
+    pub fn detach(&mut self, id: OpId, cx: &mut DeviceCx<'_>) {
         let Some(operation) = self.operation(id) else { return };
         match operation.state {
             State::UnderWay { .. } => {
@@ -414,7 +524,7 @@ impl Disk {
             }
             State::Answered(_) => {
                 if let State::Answered(Ok(Reply::Opened(file))) = self.operations.remove(id.slot as usize).state {
-                    self.close(file);
+                    self.close(file, cx);
                 }
             }
         }
@@ -436,13 +546,13 @@ impl Disk {
         let (node, file) = (operation.node, operation.file);
         let answer = self.perform(node, op, fate, cx);
         if let Some(file) = file {
-            self.close(file);
+            self.close(file, cx);
         }
         let operation = &mut self.operations[slot];
         operation.state = State::Answered(answer);
         if operation.detached {
             if let State::Answered(Ok(Reply::Opened(file))) = self.operations.remove(slot).state {
-                self.close(file);
+                self.close(file, cx);
             }
         } else if let Some(waker) = operation.waker.take() {
             cx.wake(waker);
@@ -516,12 +626,40 @@ impl Disk {
                 Ok(Reply::Done)
             }
             (Op::StatFile(_), Some(open)) => Ok(Reply::Stat(volume.stat(open.inode))),
-            (Op::Stat(path), _) => volume.lookup(&path).map(|inode| Reply::Stat(volume.stat(inode))),
-            (Op::ReadDir(path), _) => volume.lookup(&path).and_then(|inode| volume.read_dir(inode)).map(Reply::Entries),
-            (Op::CreateDir(path), _) => volume.create_dir(&path, now).map(|()| Reply::Done),
+            (Op::Stat(path), _) => volume.lookup(&path, true).map(|inode| Reply::Stat(volume.stat(inode))),
+            (Op::ReadDir(path), _) => {
+                let found = volume.lookup(&path, true);
+                found.and_then(|inode| volume.read_dir(inode)).map(Reply::Entries)
+            }
+            (Op::StatLink(path), _) => volume.lookup(&path, false).map(|inode| Reply::Stat(volume.stat(inode))),
+            (Op::Access(path, wanted, follow), _) => {
+                let found = volume.lookup(&path, follow);
+                found.and_then(|inode| volume.access(inode, wanted)).map(|()| Reply::Done)
+            }
+            (Op::ReadDirFile(_), Some(open)) => volume.read_dir(open.inode).map(Reply::Entries),
+            (Op::CreateDir(path, mode), _) => volume.create_dir(&path, mode, now).map(|()| Reply::Done),
+            (Op::CreateLink(target, path), _) => volume.create_link(&target, &path, now).map(|()| Reply::Done),
+            (Op::ReadLink(path), _) => volume.read_link(&path).map(Reply::Path),
+            (Op::Link(from, to, follow), _) => volume.link(&from, &to, follow, now).map(|()| Reply::Done),
+            (Op::LinkFile(_, to), Some(open)) => volume.link_inode(open.inode, &to, now).map(|()| Reply::Done),
+            (Op::Truncate(path, len), _) => volume.truncate(&path, len, now).map(|()| Reply::Done),
+            (Op::Allocate(_, at, len, what, keep_size), Some(open)) => match open.how.write || open.how.append {
+                true => volume.allocate(open.inode, at, len, what, keep_size, now).map(|()| Reply::Done),
+                false => Err(Errno::EBADF),
+            },
+            (Op::SeekData(_, at, hole), Some(open)) => volume.seek_data(open.inode, at, hole).map(|at| {
+                open.cursor = at;
+                Reply::Count(at)
+            }),
+            (Op::Change(path, change, follow), _) => {
+                let found = volume.lookup(&path, follow);
+                found.and_then(|inode| volume.change(inode, change, now)).map(|()| Reply::Done)
+            }
+            (Op::ChangeFile(_, change), Some(open)) => volume.change(open.inode, change, now).map(|()| Reply::Done),
             (Op::RemoveFile(path), _) => volume.remove_file(&path, now).map(|()| Reply::Done),
             (Op::RemoveDir(path), _) => volume.remove_dir(&path, now).map(|()| Reply::Done),
-            (Op::Rename(from, to), _) => volume.rename(&from, &to, now).map(|()| Reply::Done),
+            (Op::Rename(from, to), _) => volume.rename(&from, &to, Taken::Replace, now).map(|()| Reply::Done),
+            (Op::RenameTaken(from, to, taken), _) => volume.rename(&from, &to, taken, now).map(|()| Reply::Done),
             (Op::Canonical(path), _) => volume.canonical(&path).map(Reply::Path),
             (_, None) => unreachable!("an operation keeps its file open"),
         };
@@ -551,13 +689,140 @@ impl Disk {
     }
 
     /// One handle fewer. Does nothing if the file is not open any more.
-    pub fn close(&mut self, file: FileId) {
+    pub fn close(&mut self, file: FileId, cx: &mut DeviceCx<'_>) {
         let Some(open) = self.file(file) else { return };
         open.handles -= 1;
         if open.handles == 0 {
             let open = self.files.remove(file.slot as usize);
-            self.drive(open.node).volume.close(open.inode);
+            let volume = &mut self.drive(open.node).volume;
+            let freed = volume.locks(open.inode).description_closed(file.description());
+            volume.close(open.inode);
+            if freed {
+                self.wake_lock_waiters(cx);
+            }
         }
+    }
+
+    /// The file behind an open file, for calls on its node's [`volume`](Self::volume). `None` if it is not open any more.
+    pub fn inode_of(&mut self, file: FileId) -> Option<(NodeId, InodeId)> {
+        self.file(file).map(|f| (f.node, f.inode))
+    }
+
+    /// How a file was opened.
+    pub fn how(&mut self, file: FileId) -> Option<OpenHow> {
+        self.file(file).map(|f| f.how)
+    }
+
+    /// fcntl(2), F_SETFL with or without O_APPEND.
+    pub fn set_append(&mut self, file: FileId, append: bool) -> Result<(), Errno> {
+        self.file(file).ok_or(Errno::EBADF)?.how.append = append;
+        Ok(())
+    }
+
+    // ---- locks ----------------------------------------------------------------------------------------------------
+
+    /// flock(2): takes the lock, alone if `exclusive`. False if another holds it.
+    pub fn lock(&mut self, file: FileId, exclusive: bool, cx: &mut DeviceCx<'_>) -> Result<bool, Errno> {
+        let (node, inode) = self.inode_of(file).ok_or(Errno::EBADF)?;
+        let locks = self.drive(node).volume.locks(inode);
+        let lost = locks.unlock_unless(file.description(), exclusive);
+        let taken = locks.lock(file.description(), exclusive);
+        if lost {
+            self.wake_lock_waiters(cx);
+        }
+        Ok(taken)
+    }
+
+    /// flock(2) with LOCK_UN.
+    pub fn unlock(&mut self, file: FileId, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let (node, inode) = self.inode_of(file).ok_or(Errno::EBADF)?;
+        if self.drive(node).volume.locks(inode).unlock(file.description()) {
+            self.wake_lock_waiters(cx);
+        }
+        Ok(())
+    }
+
+    /// fcntl(2), F_SETLK, or F_OFD_SETLK if `of_description`: takes the bytes `start..=last`, alone if `exclusive` is
+    /// true, or gives them up if it is `None`. False if another's lock is in the way.
+    pub fn lock_range(
+        &mut self,
+        file: FileId,
+        of_description: bool,
+        exclusive: Option<bool>,
+        (start, last): (u64, u64),
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<bool, Errno> {
+        let open = self.file(file).ok_or(Errno::EBADF)?;
+        // F_RDLCK needs a file that can be read, F_WRLCK one that can be written: fcntl(2).
+        let able = match exclusive {
+            Some(true) => open.how.write || open.how.append,
+            Some(false) => open.how.read,
+            None => true,
+        };
+        if !able {
+            return Err(Errno::EBADF);
+        }
+        let (node, inode) = (open.node, open.inode);
+        let holder = file.holder(of_description);
+        let locks = self.drive(node).volume.locks(inode);
+        let (taken, freed) = match exclusive {
+            Some(exclusive) => {
+                let had_more = !exclusive;
+                let taken = locks.lock_range(RangeLock { holder, exclusive, start, last });
+                (taken, taken && had_more)
+            }
+            None => (true, locks.unlock_range(holder, start, last)),
+        };
+        if freed {
+            self.wake_lock_waiters(cx);
+        }
+        Ok(taken)
+    }
+
+    /// fcntl(2), F_GETLK, or F_OFD_GETLK if `of_description`: the lock that would be in the way.
+    pub fn conflict(
+        &mut self,
+        file: FileId,
+        of_description: bool,
+        exclusive: bool,
+        (start, last): (u64, u64),
+    ) -> Result<Option<RangeLock>, Errno> {
+        let (node, inode) = self.inode_of(file).ok_or(Errno::EBADF)?;
+        let holder = file.holder(of_description);
+        Ok(self.drive(node).volume.locks(inode).conflict(&RangeLock { holder, exclusive, start, last }))
+    }
+
+    /// A descriptor of this file was closed: the process loses what it locked of it, whichever descriptor it used. The
+    /// rule that makes POSIX locks what they are: fcntl(2).
+    pub fn descriptor_closed(&mut self, file: FileId, cx: &mut DeviceCx<'_>) {
+        let Some((node, inode)) = self.inode_of(file) else { return };
+        if self.drive(node).volume.locks(inode).unlock_range(Holder::Process, 0, u64::MAX) {
+            self.wake_lock_waiters(cx);
+        }
+    }
+
+    /// Wakes `waker` when a lock of any file is given up.
+    pub fn await_unlock(&mut self, waker: &Waker) {
+        if !self.lock_waiters.iter().any(|w| w.will_wake(waker)) {
+            self.lock_waiters.push(waker.clone());
+        }
+    }
+
+    fn wake_lock_waiters(&mut self, cx: &mut DeviceCx<'_>) {
+        for waker in self.lock_waiters.drain(..) {
+            cx.wake(waker);
+        }
+    }
+}
+
+impl FileId {
+    /// Names it among the holders of locks.
+    fn description(self) -> u64 {
+        (self.slot as u64) << 32 | self.generation as u64
+    }
+
+    fn holder(self, of_description: bool) -> Holder {
+        if of_description { Holder::Description(self.description()) } else { Holder::Process }
     }
 }
 
@@ -595,12 +860,7 @@ impl Device for Disk {
     }
 
     fn node_added(&mut self, node: NodeId, name: &str, _cx: &mut DeviceCx<'_>) {
-        let index = node.0 as usize;
-        if self.drives.len() <= index {
-            self.drives.resize_with(index + 1, || None);
-        }
-        let volume = Volume::new(node, name, self.profile);
-        self.drives[index] = Some(Drive { volume, faults: DiskFaults::default() });
+        self.add_drive(node, name);
     }
 
     fn node_died(&mut self, node: NodeId, how: Death, cx: &mut DeviceCx<'_>) {
@@ -621,17 +881,21 @@ impl Device for Disk {
             if reached && !(how == Death::PowerOff && op.class() == Class::Sync) {
                 // Its answer reaches nobody.
                 if let Ok(Reply::Opened(file)) = self.perform(node, op, fate, cx) {
-                    self.close(file);
+                    self.close(file, cx);
                 }
             }
             if let Some(file) = operation.file {
-                self.close(file);
+                self.close(file, cx);
             }
         }
         let open: Vec<usize> = self.files.iter().filter(|(_, f)| f.node == node).map(|(i, _)| i).collect();
         for slot in open {
             let file = self.files.remove(slot);
-            self.drive(node).volume.close(file.inode);
+            let volume = &mut self.drive(node).volume;
+            let name = FileId { disk: 0, slot: slot as u32, generation: file.generation };
+            volume.locks(file.inode).description_closed(name.description());
+            volume.locks(file.inode).unlock_range(Holder::Process, 0, u64::MAX);
+            volume.close(file.inode);
         }
         if how == Death::PowerOff {
             self.drive(node).volume.power_off(cx);

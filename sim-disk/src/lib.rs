@@ -29,12 +29,12 @@
 //! disk.close(log);
 //!
 //! disk.power_off(&mut Bench::seeded(7).cx(NodeId::OUTSIDE));
-//! let (log, mut found) = (disk.lookup(b"/log").unwrap(), Vec::new());
+//! let (log, mut found) = (disk.lookup(b"/log", true).unwrap(), Vec::new());
 //! disk.read(log, 0, 100, &mut found).unwrap();
 //! assert!(found.starts_with(b"synced "));
 //! ```
 //!
-//! Not here: symbolic and hard links, permissions, locks, memory maps, more than one file system per node.
+//! Not here: memory maps, extended attributes, more than one file system per node.
 
 mod api;
 mod device;
@@ -42,7 +42,10 @@ mod model;
 
 pub use api::{Handle, OpFuture, control, submit};
 pub use device::{Disk, FileId, Op, OpId, Reply};
+pub use model::below::{Below, BelowEntry, BelowKind};
 pub use model::crash::{Profile, Survivors};
 pub use model::errno::Errno;
 pub use model::faults::DiskFaults;
-pub use model::volume::{Entry, InodeId, OpenHow, Stat, Volume};
+pub use model::inode::{Entry, FileKind, InodeId, Stamp, Stat, User};
+pub use model::locks::{Holder, RangeLock};
+pub use model::volume::{Allocate, Change, OpenHow, Taken, Time, Volume};

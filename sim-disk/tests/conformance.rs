@@ -3,8 +3,8 @@
 #![cfg(target_os = "linux")]
 
 use sim_core::{Instant, NodeId};
-use sim_disk::{Errno, OpenHow, Profile, Volume};
-use std::os::unix::fs::FileExt;
+use sim_disk::{Errno, FileKind, OpenHow, Profile, Stat, Taken, Volume};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 /// A small generator of its own: the calls are not choices of a run.
@@ -66,22 +66,26 @@ fn one_call(volume: &mut Volume, real: &Real, calls: &mut Calls) -> Option<(Stri
     let (p, b) = (real.path(&path)?, path.as_bytes());
     let mut options = std::fs::OpenOptions::new();
     let said = |call: &str, ours: String, theirs: String| Some((format!("{call} {path}"), ours, theirs));
-    match calls.below(8) {
-        0 => said("mkdir", format!("{:?}", volume.create_dir(b, now)), format!("{:?}", errno(std::fs::create_dir(p)))),
+    match calls.below(12) {
+        0 => said(
+            "mkdir",
+            format!("{:?}", volume.create_dir(b, 0o777, now)),
+            format!("{:?}", errno(std::fs::create_dir(p))),
+        ),
         1 => said("rmdir", format!("{:?}", volume.remove_dir(b, now)), format!("{:?}", errno(std::fs::remove_dir(p)))),
         2 => {
             said("unlink", format!("{:?}", volume.remove_file(b, now)), format!("{:?}", errno(std::fs::remove_file(p))))
         }
         3 | 4 => {
             let to = real.path(&other)?;
-            let ours = volume.rename(b, other.as_bytes(), now);
+            let ours = volume.rename(b, other.as_bytes(), Taken::Replace, now);
             let theirs = errno(std::fs::rename(p, to));
             said(&format!("rename to {other} of"), format!("{ours:?}"), format!("{theirs:?}"))
         }
         5 => {
-            let ours = volume.lookup(b).and_then(|i| volume.read_dir(i)).map(|entries| {
+            let ours = volume.lookup(b, true).and_then(|i| volume.read_dir(i)).map(|entries| {
                 let name = |n: Vec<u8>| String::from_utf8(n).expect("text");
-                listing(entries.into_iter().map(|e| (name(e.name), e.is_dir)).collect())
+                listing(entries.into_iter().map(|e| (name(e.name.clone()), e.is_dir())).collect())
             });
             let theirs = errno(std::fs::read_dir(p)).map(|entries| {
                 let entries = entries.map(|e| e.expect("listed"));
@@ -90,6 +94,32 @@ fn one_call(volume: &mut Volume, real: &Real, calls: &mut Calls) -> Option<(Stri
             });
             said("list", format!("{ours:?}"), format!("{theirs:?}"))
         }
+        6 => {
+            // Down only: from there `..` leads no higher than the path looks.
+            let target = ["a", "b", "c", "a/b", "b/c", "./a", "c/"][calls.below(7) as usize];
+            let ours = volume.create_link(target.as_bytes(), b, now);
+            let theirs = errno(std::os::unix::fs::symlink(target, p));
+            said(&format!("symlink to {target}"), format!("{ours:?}"), format!("{theirs:?}"))
+        }
+        7 => {
+            let to = real.path(&other)?;
+            let ours = volume.link(b, other.as_bytes(), false, now);
+            let theirs = errno(std::fs::hard_link(p, to));
+            said(&format!("link as {other} of"), format!("{ours:?}"), format!("{theirs:?}"))
+        }
+        8 => {
+            let ours = volume.read_link(b).map(|t| String::from_utf8(t).expect("text"));
+            let theirs = errno(std::fs::read_link(p)).map(|t| t.to_string_lossy().into_owned());
+            said("readlink", format!("{ours:?}"), format!("{theirs:?}"))
+        }
+        9 => {
+            let links = |s: Stat| (s.kind == FileKind::Link, s.is_dir(), if s.is_dir() { 0 } else { s.links });
+            let follow = calls.below(2) == 0;
+            let ours = volume.lookup(b, follow).map(|i| links(volume.stat(i)));
+            let theirs = errno(if follow { std::fs::metadata(p) } else { std::fs::symlink_metadata(p) })
+                .map(|m| (m.is_symlink(), m.is_dir(), if m.is_dir() { 0 } else { m.nlink() as u32 }));
+            said("stat", format!("{ours:?}"), format!("{theirs:?}"))
+        }
         _ => {
             let how = OpenHow {
                 read: true,
@@ -97,7 +127,7 @@ fn one_call(volume: &mut Volume, real: &Real, calls: &mut Calls) -> Option<(Stri
                 create: calls.below(2) == 0,
                 truncate: calls.below(8) == 0,
                 exclusive: calls.below(8) == 0,
-                append: false,
+                ..OpenHow::default()
             };
             let how = if how.write { how } else { OpenHow { create: false, truncate: false, exclusive: false, ..how } };
             let (exclusive, create) = (how.exclusive && how.create, how.create && !how.exclusive);
@@ -139,7 +169,7 @@ fn one_call(volume: &mut Volume, real: &Real, calls: &mut Calls) -> Option<(Stri
 fn random_calls_give_what_linux_gives() {
     let base = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance");
     let mut compared = 0;
-    for round in 0..300 {
+    for round in 0..1000 {
         std::fs::remove_dir_all(&base).ok();
         std::fs::create_dir_all(&base).expect("a place to work");
         let real = Real(base.clone());
@@ -154,5 +184,5 @@ fn random_calls_give_what_linux_gives() {
         }
     }
     std::fs::remove_dir_all(&base).expect("it was ours");
-    assert!(compared > 12_000, "{compared}");
+    assert!(compared > 80_000, "{compared}");
 }

@@ -3,7 +3,7 @@
 
 use sim_core::device::Bench;
 use sim_core::{Instant, NodeId};
-use sim_disk::{OpenHow, Profile, Volume};
+use sim_disk::{OpenHow, Profile, Taken, Volume};
 use std::collections::BTreeSet;
 
 const NODE: NodeId = NodeId(1);
@@ -38,7 +38,7 @@ impl Machine {
     }
 
     fn rename(&mut self, from: &str, to: &str) {
-        self.0.rename(from.as_bytes(), to.as_bytes(), Instant::ZERO).expect("it is there");
+        self.0.rename(from.as_bytes(), to.as_bytes(), Taken::Replace, Instant::ZERO).expect("it is there");
     }
 
     fn read(&mut self, path: &str) -> Vec<u8> {
@@ -59,13 +59,13 @@ impl Machine {
         let mut found = Vec::new();
         let mut dirs = vec![String::from("/")];
         while let Some(dir) = dirs.pop() {
-            let inode = self.0.lookup(dir.as_bytes()).expect("it was listed");
+            let inode = self.0.lookup(dir.as_bytes(), true).expect("it was listed");
             for entry in self.0.read_dir(inode).expect("a directory") {
-                let path = format!("{dir}{}", String::from_utf8(entry.name).expect("text"));
+                let path = format!("{dir}{}", String::from_utf8(entry.name.clone()).expect("text"));
                 if path == "/tmp" {
                     continue;
                 }
-                if entry.is_dir {
+                if entry.is_dir() {
                     found.push(path.clone() + "/");
                     dirs.push(path + "/");
                 } else {
@@ -238,7 +238,7 @@ fn syncing_the_directory_keeps_the_name_and_not_the_bytes() {
 #[test]
 fn a_new_directory_needs_its_parent_synced() {
     let program = |m: &mut Machine| {
-        m.0.create_dir(b"/d", Instant::ZERO).expect("it is new");
+        m.0.create_dir(b"/d", 0o755, Instant::ZERO).expect("it is new");
         m.write("/d/f", 0, b"a");
         m.sync("/d/f");
         m.sync("/d");
@@ -303,7 +303,7 @@ fn directories_that_change_places_never_end_up_below_themselves() {
     // Were the second move lost and the third kept, each of the two would lie in the other and both were lost.
     let found = states(Profile::Strict, 3000, |m| {
         for d in ["/a", "/b"] {
-            m.0.create_dir(d.as_bytes(), Instant::ZERO).expect("it is new");
+            m.0.create_dir(d.as_bytes(), 0o755, Instant::ZERO).expect("it is new");
         }
         m.sync("/");
         m.rename("/b", "/a/b");

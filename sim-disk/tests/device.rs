@@ -8,8 +8,19 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 const NODE: NodeId = NodeId(1);
-const CREATE: OpenHow =
-    OpenHow { read: true, write: true, append: false, truncate: false, create: true, exclusive: false };
+const CREATE: OpenHow = OpenHow {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    create: true,
+    exclusive: false,
+    directory: false,
+    no_follow: false,
+    path_only: false,
+    unnamed: false,
+    mode: 0o644,
+};
 
 struct Rig {
     disk: Disk,
@@ -57,7 +68,7 @@ impl Rig {
         let how = OpenHow { read: true, ..OpenHow::default() };
         let Reply::Opened(file) = self.call(Op::Open(path.into(), how))? else { panic!("not a file") };
         let answer = self.call(Op::ReadAt(file, 0, 1 << 20));
-        self.disk.close(file);
+        self.disk.close(file, &mut self.bench.cx(NODE));
         match answer? {
             Reply::Bytes(bytes) => Ok(bytes),
             other => panic!("{other:?}"),
@@ -107,8 +118,8 @@ fn a_handle_of_a_dead_program_means_nothing() {
     assert_eq!(late, Err(Errno::EBADF));
     // Its slot is used again: closing the old handle must not close the new file.
     let new = rig.open("/g", CREATE);
-    rig.disk.close(file);
-    rig.disk.detach(write);
+    rig.disk.close(file, &mut rig.bench.cx(NODE));
+    rig.disk.detach(write, &mut rig.bench.cx(NODE));
     assert_eq!(rig.disk.node_of(new), Some(NODE));
     assert_eq!(rig.call(Op::Write(new, b"y".to_vec())), Ok(Reply::Count(1)));
     assert_eq!(rig.read("/g"), Ok(b"y".to_vec()));
@@ -146,8 +157,8 @@ fn a_call_goes_on_when_its_file_is_closed_and_nobody_waits() {
     let file = rig.open("/f", CREATE);
     rig.call(Op::Write(file, b"ab".to_vec())).expect("written");
     let write = rig.submit(Op::Write(file, b"cd".to_vec()));
-    rig.disk.detach(write);
-    rig.disk.close(file);
+    rig.disk.detach(write, &mut rig.bench.cx(NODE));
+    rig.disk.close(file, &mut rig.bench.cx(NODE));
     rig.settle();
     assert_eq!(rig.read("/f"), Ok(b"abcd".to_vec()));
     assert_eq!(rig.disk.node_of(file), None);
@@ -180,7 +191,7 @@ fn a_full_disk_writes_what_fits_and_then_nothing() {
     assert_eq!(rig.fired("disk.enospc"), 2);
     assert_eq!(rig.call(Op::WriteAt(file, 0, vec![2; 8192])), Ok(Reply::Count(8192)), "overwriting needs no space");
     rig.call(Op::RemoveFile(b"/f".to_vec())).expect("removed");
-    rig.disk.close(file);
+    rig.disk.close(file, &mut rig.bench.cx(NODE));
     let other = rig.open("/g", CREATE);
     assert_eq!(rig.call(Op::Write(other, vec![1; 8192])), Ok(Reply::Count(8192)), "a removed file's space is free");
     rig.faults(DiskFaults { full: true, ..DiskFaults::default() });
@@ -220,7 +231,7 @@ fn errors_are_linux_s() {
     let read = OpenHow { read: true, ..OpenHow::default() };
     let write = OpenHow { write: true, ..OpenHow::default() };
     let f = rig.open("/f", CREATE);
-    rig.call(Op::CreateDir(b"/d".to_vec())).expect("new");
+    rig.call(Op::CreateDir(b"/d".to_vec(), 0o755)).expect("new");
     rig.open("/d/x", CREATE);
     let only_write = rig.open("/f", write);
     let only_read = rig.open("/f", read);
@@ -238,7 +249,7 @@ fn errors_are_linux_s() {
         (Op::SetLen(only_read, 1), Errno::EINVAL),
         (Op::Read(dir, 1), Errno::EISDIR),
         (Op::Seek(f, std::io::SeekFrom::Current(-1)), Errno::EINVAL),
-        (Op::CreateDir(b"/d".to_vec()), Errno::EEXIST),
+        (Op::CreateDir(b"/d".to_vec(), 0o755), Errno::EEXIST),
         (Op::RemoveDir(b"/d".to_vec()), Errno::ENOTEMPTY),
         (Op::RemoveDir(b"/f".to_vec()), Errno::ENOTDIR),
         (Op::RemoveFile(b"/d".to_vec()), Errno::EISDIR),

@@ -78,7 +78,7 @@ impl Future for OpFuture {
 impl Drop for OpFuture {
     fn drop(&mut self) {
         if let State::UnderWay(id) = self.state {
-            if_plugged(|disk| disk.detach(id));
+            if_plugged(|disk, cx| disk.detach(id, cx));
         }
     }
 }
@@ -116,15 +116,15 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if_plugged(|disk| disk.close(self.file));
+        if_plugged(|disk, cx| disk.close(self.file, cx));
     }
 }
 
-fn if_plugged(f: impl FnOnce(&mut Disk)) {
+fn if_plugged(f: impl FnOnce(&mut Disk, &mut DeviceCx<'_>)) {
     if let Some(world) = World::current()
         && world.has_device::<Disk>()
     {
-        world.with_device(|disk: &mut Disk, _| f(disk));
+        world.with_device(f);
     }
 }
 

@@ -40,8 +40,31 @@ pub struct Content {
 }
 
 impl Content {
+    /// A file that holds these bytes, and they are durable.
+    pub fn durable(bytes: &[u8]) -> Content {
+        let mut content = Content::default();
+        content.write(0, bytes);
+        content.commit();
+        content
+    }
+
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The first byte from `at` on whose page was written, or was not; `u64::MAX` if there is none.
+    pub fn first_page(&self, at: u64, written: bool) -> u64 {
+        let is_written = |index: u64| self.pages.get(&index).is_some_and(|p| p.allocated);
+        let mut index = at / PAGE as u64;
+        let first = if written {
+            self.pages.range(index..).find(|(_, p)| p.allocated).map(|(i, _)| *i)
+        } else {
+            while is_written(index) {
+                index += 1;
+            }
+            Some(index)
+        };
+        first.map_or(u64::MAX, |i| at.max(i * PAGE as u64))
     }
 
     /// Pages that take space.

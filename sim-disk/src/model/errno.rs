@@ -23,18 +23,27 @@ macro_rules! errnos {
 }
 
 errnos! {
+    EPERM = 1, "Operation not permitted.";
     ENOENT = 2, "No such file or directory.";
     EIO = 5, "Input/output error.";
+    ENXIO = 6, "There are no bytes from there on.";
     EBADF = 9, "The file is not open for this.";
+    EAGAIN = 11, "Another's lock is in the way.";
+    EACCES = 13, "Permission denied.";
     EBUSY = 16, "The root cannot be moved or removed.";
     EEXIST = 17, "File exists.";
+    EXDEV = 18, "It is not on this disk.";
+    ENODEV = 19, "Not a file.";
     ENOTDIR = 20, "Not a directory.";
     EISDIR = 21, "Is a directory.";
     EINVAL = 22, "Invalid argument.";
     EFBIG = 27, "File too large.";
     ENOSPC = 28, "No space left on device.";
+    EMLINK = 31, "Too many links.";
     ENAMETOOLONG = 36, "File name too long.";
     ENOTEMPTY = 39, "Directory not empty.";
+    ELOOP = 40, "Too many symbolic links on the way.";
+    EOPNOTSUPP = 95, "Operation not supported.";
 }
 
 impl fmt::Display for Errno {

@@ -1,6 +1,6 @@
 //! Changes of names that are not durable yet, and which of them an fsync or a power loss makes so.
 
-use super::volume::InodeId;
+use super::inode::InodeId;
 use std::rc::Rc;
 
 /// The name of an entry: any bytes but `/` and 0.

@@ -1,32 +1,31 @@
 //! One node's disk: a tree of names over files and directories, what everybody sees of it and what is durable.
 //!
 //! The calls here are Linux's, with its errors in its order, and take no time; [`Disk`](crate::Disk) gives them
-//! their latency and their faults. Paths are bytes; the working directory is always `/`.
+//! their latency and their faults. Paths are bytes; the working directory is always `/`. Permissions, owners and times are
+//! durable at once; times of reading do not move (`noatime`).
 
+use super::below::Below;
 use super::content::{Content, FileName};
 use super::crash::{Profile, Survivors};
 use super::errno::Errno;
+use super::inode::{Directory, Entry, FileKind, Inode, InodeId, Kind, Lower, Stamp, Stat, User};
+use super::locks::Locks;
 use super::names::{Journal, Name, NameChange, Rebind};
 use super::page::PAGE;
+use super::walk::{Found, Last, Place, READ, SEARCH, WRITE, join};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::{DeviceCx, Instant, NodeId, hash};
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
-/// A file or directory of a volume.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct InodeId(u32);
-
-const ROOT: InodeId = InodeId(0);
-/// Linux's longest name (`NAME_MAX`).
-const NAME_MAX: usize = 255;
-/// Linux's longest path (`PATH_MAX`), with its final 0.
-const PATH_MAX: usize = 4096;
+pub(super) const ROOT: InodeId = InodeId(0);
 /// The greatest size of a file.
 const SIZE_MAX: u64 = i64::MAX as u64;
+/// The most names of one file: ext4's `EXT4_LINK_MAX`.
+const NAMES_MAX: u32 = 65_000;
 
 /// How a file is to be opened: the flags of open(2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpenHow {
     /// For reading.
     pub read: bool,
@@ -40,64 +39,72 @@ pub struct OpenHow {
     pub create: bool,
     /// O_EXCL with O_CREAT.
     pub exclusive: bool,
+    /// O_DIRECTORY.
+    pub directory: bool,
+    /// O_NOFOLLOW: a symbolic link at the end of the path is not followed, and cannot be opened but with `path_only`.
+    pub no_follow: bool,
+    /// O_PATH: neither reading nor writing, the file is only named.
+    pub path_only: bool,
+    /// O_TMPFILE: a new file without a name, on the disk of the directory that the path names.
+    pub unnamed: bool,
+    /// The permissions of a file that is created, the umask already taken off. 0o644 by default.
+    pub mode: u32,
 }
 
-/// What stat(2) says.
+impl Default for OpenHow {
+    fn default() -> Self {
+        OpenHow {
+            read: false,
+            write: false,
+            append: false,
+            truncate: false,
+            create: false,
+            exclusive: false,
+            directory: false,
+            no_follow: false,
+            path_only: false,
+            unnamed: false,
+            mode: 0o644,
+        }
+    }
+}
+
+/// What rename(2) does about a name that is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Taken {
+    /// It is replaced.
+    #[default]
+    Replace,
+    /// RENAME_NOREPLACE: EEXIST.
+    Refuse,
+    /// RENAME_EXCHANGE: both names stay, and mean each other's files.
+    Exchange,
+}
+
+/// What chmod(2), chown(2) and utimensat(2) change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stat {
-    /// Whether it is a directory; else it is a file.
-    pub is_dir: bool,
-    /// Its size in bytes; a page for a directory.
-    pub len: u64,
-    /// When it was changed last.
-    pub modified: Instant,
-    /// Its inode number, never used twice on a disk.
-    pub ino: u64,
+pub enum Change {
+    /// The permissions.
+    Mode(u32),
+    /// Owner and group, where given.
+    Owner(Option<u32>, Option<u32>),
+    /// When it was read and written last, where given; `None` in a [`Time`] is now.
+    Times(Option<Time>, Option<Time>),
 }
 
-/// An entry of a directory.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: Vec<u8>,
-    /// Whether it is a directory.
-    pub is_dir: bool,
-    /// Its inode number.
-    pub ino: u64,
+/// What fallocate(2) does with a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocate {
+    /// It takes space. Nothing is written, and the space is not kept from others.
+    Space,
+    /// FALLOC_FL_ZERO_RANGE: it reads as zeros.
+    Zeros,
+    /// FALLOC_FL_PUNCH_HOLE: it reads as zeros. The pages go on taking space, as they may.
+    Hole,
 }
 
-enum Kind {
-    File(Content),
-    Dir(Directory),
-}
-
-#[derive(Default)]
-struct Directory {
-    /// What everybody sees.
-    entries: BTreeMap<Name, InodeId>,
-    durable: BTreeMap<Name, InodeId>,
-    /// Itself for the root.
-    parent: Option<InodeId>,
-}
-
-struct Inode {
-    kind: Kind,
-    /// Its identity for choices: disk, path at its creation, how many of that path there were before.
-    key: u64,
-    born_as: Box<[u8]>,
-    number: u64,
-    modified: Instant,
-    /// Names that everybody sees, and names that are durable.
-    links: u32,
-    durable_links: u32,
-    /// Changes of names under way that speak of it.
-    journaled: u32,
-    /// Open files.
-    opens: u32,
-    /// Ordinals: operations, changes of its names.
-    operations: u32,
-    name_changes: u32,
-}
+/// A time to set: this one, or now.
+pub type Time = Option<Stamp>;
 
 /// One node's disk.
 pub struct Volume {
@@ -105,6 +112,10 @@ pub struct Volume {
     node_name: String,
     key: u64,
     profile: Profile,
+    pub(super) user: User,
+    pub(super) below: Option<Rc<dyn Below>>,
+    /// Where a path led that led out of the disk.
+    pub(super) led_out_to: Vec<u8>,
     inodes: Slab<Inode>,
     journal: Journal,
     /// How often each path (hashed) was created, and how many inodes there ever were.
@@ -117,31 +128,50 @@ pub struct Volume {
     pub full: bool,
 }
 
-/// The directory and name that a path ends in.
-struct Place {
-    dir: InodeId,
-    name: Name,
-    /// It ended in a slash: only a directory may be meant.
-    slash: bool,
-}
-
-enum Last {
-    /// The path ends in a name.
-    Name(Place),
-    /// `/` and whatever leads to it.
-    Root,
-    Dot,
-    DotDot,
-}
-
 impl Volume {
     /// An empty disk with the directory `/tmp`, both durable.
     pub fn new(node: NodeId, node_name: &str, profile: Profile) -> Volume {
-        let mut volume = Volume {
+        let mut volume = Volume::bare(node, node_name, profile);
+        let directory = || Kind::Dir(Directory { parent: Some(ROOT), ..Directory::default() });
+        let root = volume.add_inode(directory(), b"/", Instant::ZERO);
+        let tmp = volume.add_inode(directory(), b"/tmp", Instant::ZERO);
+        for inode in [root, tmp] {
+            (volume.inode_mut(inode).links, volume.inode_mut(inode).durable_links) = (1, 1);
+        }
+        volume.inode_mut(tmp).mode = 0o1777;
+        let name: Name = Name::from(b"tmp".as_slice());
+        volume.dir_mut(tmp).name = Some(name.clone());
+        let root = volume.dir_mut(root);
+        root.entries.insert(name.clone(), tmp);
+        root.durable.insert(name, tmp);
+        volume
+    }
+
+    /// A disk over the tree `below`, whose files it shows until a program of `user` changes them.
+    pub fn over(below: Rc<dyn Below>, user: User, node: NodeId, node_name: &str, profile: Profile) -> Volume {
+        let mut volume = Volume::bare(node, node_name, profile);
+        let lower = Lower { path: Box::from(b"/".as_slice()), seen: Default::default(), listed: false };
+        let directory = Directory { parent: Some(ROOT), below: Some(lower), ..Directory::default() };
+        let root = volume.add_inode(Kind::Dir(directory), b"/", Instant::ZERO);
+        let root = volume.inode_mut(root);
+        (root.links, root.durable_links) = (1, 1);
+        if let Ok(Some(entry)) = below.entry(b"/") {
+            (root.mode, root.owner, root.times) = (entry.mode, entry.owner, entry.times);
+        }
+        volume.below = Some(below);
+        volume.user = user;
+        volume
+    }
+
+    fn bare(node: NodeId, node_name: &str, profile: Profile) -> Volume {
+        Volume {
             node,
             node_name: node_name.to_owned(),
             key: hash::key(&[hash::text("disk"), hash::text(node_name)]),
             profile,
+            user: User::default(),
+            below: None,
+            led_out_to: Vec::new(),
             inodes: Slab::new(),
             journal: Journal::default(),
             born: hash::Map::default(),
@@ -150,18 +180,7 @@ impl Volume {
             capacity_pages: u64::MAX,
             used_pages: 0,
             full: false,
-        };
-        let directory = || Kind::Dir(Directory { parent: Some(ROOT), ..Directory::default() });
-        let root = volume.add_inode(directory(), b"/", Instant::ZERO);
-        let tmp = volume.add_inode(directory(), b"/tmp", Instant::ZERO);
-        for inode in [root, tmp] {
-            (volume.inode_mut(inode).links, volume.inode_mut(inode).durable_links) = (1, 1);
         }
-        let root = volume.dir_mut(root);
-        let name: Name = Name::from(b"tmp".as_slice());
-        root.entries.insert(name.clone(), tmp);
-        root.durable.insert(name, tmp);
-        volume
     }
 
     /// Sets what the file system promises, from now on.
@@ -181,134 +200,78 @@ impl Volume {
 
     // ---- names ----------------------------------------------------------------------------------------------------
 
-    /// The file or directory of this path.
-    pub fn lookup(&self, path: &[u8]) -> Result<InodeId, Errno> {
-        match self.place(path)? {
-            Last::Root => Ok(ROOT),
-            Last::Dot | Last::DotDot => self.walk(path),
-            Last::Name(place) => {
-                let inode = *self.dir(place.dir).entries.get(&place.name).ok_or(Errno::ENOENT)?;
-                if place.slash && !self.is_dir(inode) {
-                    return Err(Errno::ENOTDIR);
-                }
-                Ok(inode)
-            }
-        }
-    }
-
-    /// The directory that all of `path` leads to.
-    fn walk(&self, path: &[u8]) -> Result<InodeId, Errno> {
-        let mut at = ROOT;
-        for part in path.split(|b| *b == b'/') {
-            let Kind::Dir(dir) = &self.inode(at).kind else { return Err(Errno::ENOTDIR) };
-            at = match part {
-                b"" | b"." => at,
-                b".." => dir.parent.unwrap_or(ROOT),
-                name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
-                name => *dir.entries.get(name).ok_or(Errno::ENOENT)?,
-            };
-        }
-        if self.is_dir(at) { Ok(at) } else { Err(Errno::ENOTDIR) }
-    }
-
-    fn place(&self, path: &[u8]) -> Result<Last, Errno> {
-        if path.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        if path.len() >= PATH_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        if path.contains(&0) {
-            return Err(Errno::EINVAL);
-        }
-        let end = path.iter().rposition(|b| *b != b'/').map_or(0, |i| i + 1);
-        if end == 0 {
-            return Ok(Last::Root);
-        }
-        let start = path[..end].iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-        let dir = self.walk(&path[..start])?;
-        Ok(match &path[start..end] {
-            b"." => Last::Dot,
-            b".." => Last::DotDot,
-            name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
-            name => Last::Name(Place { dir, name: Name::from(name), slash: end < path.len() }),
-        })
-    }
-
-    /// The path that leads to a directory of this tree.
-    fn path_of_dir(&self, dir: InodeId) -> Vec<u8> {
-        let mut parts: Vec<&[u8]> = Vec::new();
-        let mut at = dir;
-        while at != ROOT {
-            let parent = self.dir(at).parent.unwrap_or(ROOT);
-            let Some((name, _)) = self.dir(parent).entries.iter().find(|(_, i)| **i == at) else { break };
-            parts.push(name);
-            at = parent;
-        }
-        let mut path = Vec::new();
-        for part in parts.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(part);
-        }
-        path
-    }
-
-    /// The absolute path without `.`, `..` and superfluous slashes: realpath(3).
-    pub fn canonical(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.lookup(path)?;
-        let mut canonical = match self.place(path)? {
-            Last::Name(place) => {
-                let mut path = self.path_of_dir(place.dir);
-                path.push(b'/');
-                path.extend_from_slice(&place.name);
-                path
-            }
-            _ => self.path_of_dir(self.walk(path)?),
-        };
-        if canonical.is_empty() {
-            canonical.push(b'/');
-        }
-        Ok(canonical)
-    }
-
     /// open(2). The inode stays until [`close`](Self::close), whatever becomes of its name.
     pub fn open(&mut self, path: &[u8], how: OpenHow, now: Instant) -> Result<InodeId, Errno> {
         let writes = how.write || how.append;
-        if !how.read && !writes {
+        if !how.read && !writes && !how.path_only {
             return Err(Errno::EINVAL);
         }
-        let place = self.place(path)?;
-        let found = match &place {
-            Last::Name(place) => self.dir(place.dir).entries.get(&place.name).copied(),
-            Last::Root => Some(ROOT),
-            Last::Dot | Last::DotDot => Some(self.walk(path)?),
-        };
-        if how.create && matches!(place, Last::Name(Place { slash: true, .. })) {
-            return Err(Errno::EISDIR);
+        if how.unnamed {
+            return self.open_unnamed(path, how, now);
         }
-        let inode = match (found, place) {
+        let found = self.find_or_create(path, !(how.no_follow || how.create && how.exclusive), how.create)?;
+        let inode = match (found.inode, found.last) {
             (Some(_), _) if how.create && how.exclusive => return Err(Errno::EEXIST),
-            (Some(inode), _) if self.is_dir(inode) => {
-                if writes || how.create || how.truncate {
-                    return Err(Errno::EISDIR);
+            (Some(inode), _) => {
+                self.may_open(inode, how)?;
+                if !how.path_only {
+                    self.own(inode)?;
                 }
-                inode
-            }
-            (Some(inode), place) => {
-                if matches!(place, Last::Name(Place { slash: true, .. })) {
-                    return Err(Errno::ENOTDIR);
-                }
-                if how.truncate && writes {
+                if how.truncate {
                     self.resize(inode, 0, now);
                 }
                 inode
             }
             (None, Last::Name(place)) if how.create => {
-                self.create(place, Kind::File(Content::default()), "create", now)?
+                self.create(place, Kind::File(Content::default()), how.mode, "create", now)?
             }
             (None, _) => return Err(Errno::ENOENT),
         };
         self.inode_mut(inode).opens += 1;
+        Ok(inode)
+    }
+
+    /// What open(2) says of a file that exists, in the order of do_open, fs/namei.c.
+    fn may_open(&self, inode: InodeId, how: OpenHow) -> Result<(), Errno> {
+        let (writes, kind) = (how.write || how.append, self.inode(inode).file_kind());
+        if how.create && kind == FileKind::Dir {
+            return Err(Errno::EISDIR);
+        }
+        if how.directory && kind != FileKind::Dir {
+            return Err(Errno::ENOTDIR);
+        }
+        if how.path_only {
+            return Ok(());
+        }
+        match kind {
+            FileKind::Link => return Err(Errno::ELOOP),
+            FileKind::Foreign => return Err(Errno::EXDEV),
+            FileKind::Dir if writes || how.truncate => return Err(Errno::EISDIR),
+            _ => {}
+        }
+        let wanted = if how.read { READ } else { 0 } | if writes || how.truncate { WRITE } else { 0 };
+        if self.may(inode, wanted) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    fn open_unnamed(&mut self, path: &[u8], how: OpenHow, now: Instant) -> Result<InodeId, Errno> {
+        if !(how.write || how.append) {
+            return Err(Errno::EINVAL);
+        }
+        let dir = self.lookup(path, true)?;
+        if !self.is_dir(dir) {
+            return Err(Errno::ENOTDIR);
+        }
+        if !self.may(dir, WRITE | SEARCH) {
+            return Err(Errno::EACCES);
+        }
+        if self.full {
+            return Err(Errno::ENOSPC);
+        }
+        let born_as = join(&self.path_of_dir(dir).ok_or(Errno::ENOENT)?, b"#unnamed");
+        let inode = self.add_inode(Kind::File(Content::default()), &born_as, now);
+        let owner = (self.user.user, self.user.group);
+        let new = self.inode_mut(inode);
+        (new.mode, new.owner, new.opens) = (how.mode & 0o7777, owner, 1);
         Ok(inode)
     }
 
@@ -318,39 +281,145 @@ impl Volume {
         self.release(inode);
     }
 
-    /// mkdir(2).
-    pub fn create_dir(&mut self, path: &[u8], now: Instant) -> Result<(), Errno> {
+    /// The place of a name that is to be made: EEXIST if it is taken.
+    fn new_place(&mut self, path: &[u8], is_dir: bool) -> Result<Place, Errno> {
         let Last::Name(place) = self.place(path)? else { return Err(Errno::EEXIST) };
-        if self.dir(place.dir).entries.contains_key(&place.name) {
+        if self.child(place.dir, &place.name)?.is_some() {
             return Err(Errno::EEXIST);
         }
-        let directory = Directory { parent: Some(place.dir), ..Directory::default() };
-        self.create(place, Kind::Dir(directory), "mkdir", now).map(drop)
+        // A slash behind a name that is none, and is not to become a directory: filename_create, fs/namei.c.
+        if place.slash && !is_dir { Err(Errno::ENOENT) } else { Ok(place) }
     }
 
-    fn create(&mut self, place: Place, kind: Kind, call: &'static str, now: Instant) -> Result<InodeId, Errno> {
+    /// mkdir(2), with these permissions.
+    pub fn create_dir(&mut self, path: &[u8], mode: u32, now: Instant) -> Result<(), Errno> {
+        let place = self.new_place(path, true)?;
+        let directory = Directory { parent: Some(place.dir), name: Some(place.name.clone()), ..Directory::default() };
+        self.create(place, Kind::Dir(directory), mode & 0o1777, "mkdir", now).map(drop)
+    }
+
+    /// symlink(2).
+    pub fn create_link(&mut self, target: &[u8], path: &[u8], now: Instant) -> Result<(), Errno> {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if target.len() >= PAGE {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let place = self.new_place(path, false)?;
+        self.create(place, Kind::Link(target.into()), 0o777, "symlink", now).map(drop)
+    }
+
+    /// readlink(2).
+    pub fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let inode = self.lookup(path, false)?;
+        self.target(inode)
+    }
+
+    /// Where a symbolic link leads.
+    pub fn target(&self, inode: InodeId) -> Result<Vec<u8>, Errno> {
+        match &self.inode(inode).kind {
+            Kind::Link(target) => Ok(target.to_vec()),
+            Kind::Foreign(_) => Err(Errno::EXDEV),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn create(
+        &mut self,
+        place: Place,
+        kind: Kind,
+        mode: u32,
+        call: &'static str,
+        now: Instant,
+    ) -> Result<InodeId, Errno> {
+        let mut path = self.path_of_dir(place.dir).ok_or(Errno::ENOENT)?;
+        if !self.may(place.dir, WRITE | SEARCH) {
+            return Err(Errno::EACCES);
+        }
         if self.full {
             return Err(Errno::ENOSPC);
         }
-        if self.inode(place.dir).links == 0 {
-            return Err(Errno::ENOENT);
-        }
-        let mut path = self.path_of_dir(place.dir);
-        path.push(b'/');
-        path.extend_from_slice(&place.name);
+        path = join(&path, &place.name);
+        let (parent, is_dir) = (self.inode(place.dir), matches!(kind, Kind::Dir(_)));
+        // The group of a directory with the set-group-ID bit is inherited, and so is the bit: inode(7).
+        let inherits = parent.mode & 0o2000 != 0;
+        let group = if inherits { parent.owner.1 } else { self.user.group };
+        let owner = (self.user.user, group);
         let inode = self.add_inode(kind, &path, now);
+        let new = self.inode_mut(inode);
+        (new.mode, new.owner) = (mode & 0o7777 | if inherits && is_dir { 0o2000 } else { 0 }, owner);
         self.rebind(inode, true, call, vec![Rebind { dir: place.dir, name: place.name, to: Some(inode) }], now);
         Ok(inode)
+    }
+
+    /// link(2): another name for a file. With `follow` for what a symbolic link leads to (AT_SYMLINK_FOLLOW), else for the
+    /// link itself.
+    pub fn link(&mut self, from: &[u8], to: &[u8], follow: bool, now: Instant) -> Result<(), Errno> {
+        let inode = self.lookup(from, follow)?;
+        self.link_inode(inode, to, now)
+    }
+
+    /// A name for a file that is open: linkat(2) with AT_EMPTY_PATH. One that was unlinked stays without, unless it never had
+    /// a name.
+    pub fn link_inode(&mut self, inode: InodeId, to: &[u8], now: Instant) -> Result<(), Errno> {
+        let place = self.new_place(to, false)?;
+        let mut path = self.path_of_dir(place.dir).ok_or(Errno::ENOENT)?;
+        if !self.may(place.dir, WRITE | SEARCH) {
+            return Err(Errno::EACCES);
+        }
+        let (links, names, kind) = {
+            let i = self.inode(inode);
+            (i.links, i.name_changes, i.file_kind())
+        };
+        match kind {
+            FileKind::Dir => return Err(Errno::EPERM),
+            FileKind::Foreign => return Err(Errno::EXDEV),
+            FileKind::File | FileKind::Link => {}
+        }
+        if links == 0 && names > 0 {
+            return Err(Errno::ENOENT);
+        }
+        if links >= NAMES_MAX {
+            return Err(Errno::EMLINK);
+        }
+        if self.full {
+            return Err(Errno::ENOSPC);
+        }
+        self.own(inode)?;
+        path = join(&path, &place.name);
+        if links == 0 {
+            self.inode_mut(inode).born_as = path.into();
+        }
+        self.rebind(inode, links == 0, "link", vec![Rebind { dir: place.dir, name: place.name, to: Some(inode) }], now);
+        Ok(())
+    }
+
+    /// Whether the node's programs may take a name out of `dir`: may_delete of fs/namei.c.
+    fn may_remove(&self, dir: InodeId, inode: InodeId) -> Result<(), Errno> {
+        if !self.may(dir, WRITE | SEARCH) {
+            return Err(Errno::EACCES);
+        }
+        let (user, parent) = (self.user.user, self.inode(dir));
+        let sticky = parent.mode & 0o1000 != 0;
+        if sticky && user != 0 && user != parent.owner.0 && user != self.inode(inode).owner.0 {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
     }
 
     /// unlink(2). An open file goes on until it is closed.
     pub fn remove_file(&mut self, path: &[u8], now: Instant) -> Result<(), Errno> {
         let Last::Name(place) = self.place(path)? else { return Err(Errno::EISDIR) };
-        let inode = *self.dir(place.dir).entries.get(&place.name).ok_or(Errno::ENOENT)?;
+        let inode = self.child(place.dir, &place.name)?.ok_or(Errno::ENOENT)?;
         match (self.is_dir(inode), place.slash) {
-            (true, _) => return Err(Errno::EISDIR),
+            (true, true) => return Err(Errno::EISDIR),
             (false, true) => return Err(Errno::ENOTDIR),
-            (false, false) => {}
+            (_, false) => {}
+        }
+        self.may_remove(place.dir, inode)?;
+        if self.is_dir(inode) {
+            return Err(Errno::EISDIR);
         }
         self.rebind(inode, false, "unlink", vec![Rebind { dir: place.dir, name: place.name, to: None }], now);
         Ok(())
@@ -361,55 +430,116 @@ impl Volume {
         let place = match self.place(path)? {
             Last::Name(place) => place,
             Last::Root => return Err(Errno::EBUSY),
-            Last::Dot => return Err(Errno::EINVAL),
-            Last::DotDot => return Err(Errno::ENOTEMPTY),
+            Last::Dot(_) => return Err(Errno::EINVAL),
+            Last::DotDot(_) => return Err(Errno::ENOTEMPTY),
         };
-        let inode = *self.dir(place.dir).entries.get(&place.name).ok_or(Errno::ENOENT)?;
-        let Kind::Dir(dir) = &self.inode(inode).kind else { return Err(Errno::ENOTDIR) };
-        if !dir.entries.is_empty() {
+        let inode = self.child(place.dir, &place.name)?.ok_or(Errno::ENOENT)?;
+        self.may_remove(place.dir, inode)?;
+        match self.inode(inode).kind {
+            Kind::Dir(_) => {}
+            // What the system has mounted is busy.
+            Kind::Foreign(_) => return Err(Errno::EBUSY),
+            _ => return Err(Errno::ENOTDIR),
+        }
+        if !self.is_empty(inode)? {
             return Err(Errno::ENOTEMPTY);
         }
         self.rebind(inode, false, "rmdir", vec![Rebind { dir: place.dir, name: place.name, to: None }], now);
         Ok(())
     }
 
+    fn is_empty(&mut self, dir: InodeId) -> Result<bool, Errno> {
+        if !self.dir(dir).entries.is_empty() {
+            return Ok(false);
+        }
+        self.list_below(dir)?;
+        Ok(self.dir(dir).entries.is_empty())
+    }
+
     /// rename(2): what `to` named before is gone in the same instant.
-    pub fn rename(&mut self, from: &[u8], to: &[u8], now: Instant) -> Result<(), Errno> {
+    pub fn rename(&mut self, from: &[u8], to: &[u8], taken: Taken, now: Instant) -> Result<(), Errno> {
         // Both parents before either name: the order of fs/namei.c, do_renameat2.
         let (from, to) = (self.place(from)?, self.place(to)?);
-        let (Last::Name(from), Last::Name(to)) = (from, to) else { return Err(Errno::EBUSY) };
-        let moved = *self.dir(from.dir).entries.get(&from.name).ok_or(Errno::ENOENT)?;
-        let replaced = self.dir(to.dir).entries.get(&to.name).copied();
+        let (Last::Name(from), Last::Name(to)) = (from, to) else {
+            return Err(if taken == Taken::Refuse { Errno::EEXIST } else { Errno::EBUSY });
+        };
+        let moved = self.child(from.dir, &from.name)?.ok_or(Errno::ENOENT)?;
+        let replaced = self.child(to.dir, &to.name)?;
         let moves_dir = self.is_dir(moved);
-        if !moves_dir && (from.slash || to.slash) {
+        match (taken, replaced) {
+            (Taken::Refuse, Some(_)) => return Err(Errno::EEXIST),
+            (Taken::Exchange, None) => return Err(Errno::ENOENT),
+            (Taken::Exchange, Some(other)) if !self.is_dir(other) && to.slash => return Err(Errno::ENOTDIR),
+            _ => {}
+        }
+        if !moves_dir && (from.slash || taken != Taken::Exchange && to.slash) {
             return Err(Errno::ENOTDIR);
         }
         if self.is_within(to.dir, moved) {
             return Err(Errno::EINVAL);
         }
+        if let Some(replaced) = replaced
+            && self.is_within(from.dir, replaced)
+        {
+            return Err(if taken == Taken::Exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        if replaced == Some(moved) {
+            return Ok(());
+        }
+        self.may_remove(from.dir, moved)?;
+        match replaced {
+            Some(replaced) => self.may_remove(to.dir, replaced)?,
+            None if !self.may(to.dir, WRITE | SEARCH) => return Err(Errno::EACCES),
+            None => {}
+        }
+        if let (Some(other), Taken::Exchange) = (replaced, taken) {
+            self.exchange((from, moved), (to, other), now);
+            return Ok(());
+        }
         if let Some(replaced) = replaced {
-            if self.is_within(from.dir, replaced) {
-                return Err(Errno::ENOTEMPTY);
-            }
-            if replaced == moved {
-                return Ok(());
-            }
-            match (&self.inode(replaced).kind, moves_dir) {
-                (Kind::Dir(_), false) => return Err(Errno::EISDIR),
-                (Kind::File(_), true) => return Err(Errno::ENOTDIR),
-                (Kind::Dir(dir), true) if !dir.entries.is_empty() => return Err(Errno::ENOTEMPTY),
+            match (self.is_dir(replaced), moves_dir) {
+                (true, false) => return Err(Errno::EISDIR),
+                (false, true) => return Err(Errno::ENOTDIR),
+                (true, true) if !self.is_empty(replaced)? => return Err(Errno::ENOTEMPTY),
                 _ => {}
             }
         }
-        if moves_dir {
-            self.dir_mut(moved).parent = Some(to.dir);
+        // A directory that moves to another one gets another `..`.
+        if moves_dir && from.dir != to.dir && !self.may(moved, WRITE) {
+            return Err(Errno::EACCES);
         }
+        self.put_dir(moved, &to);
         let rebinds = vec![
             Rebind { dir: from.dir, name: from.name, to: None },
             Rebind { dir: to.dir, name: to.name, to: Some(moved) },
         ];
         self.rebind(moved, false, "rename", rebinds, now);
         Ok(())
+    }
+
+    /// Two names mean each other's files. Where directories move it is durable at once, with all changes before it, as if
+    /// written back early: which moves of others depend on both places is not kept track of.
+    fn exchange(&mut self, a: (Place, InodeId), b: (Place, InodeId), now: Instant) {
+        self.put_dir(a.1, &b.0);
+        self.put_dir(b.1, &a.0);
+        let moves_dir = self.is_dir(a.1) || self.is_dir(b.1);
+        let rebinds = vec![
+            Rebind { dir: a.0.dir, name: a.0.name, to: Some(b.1) },
+            Rebind { dir: b.0.dir, name: b.0.name, to: Some(a.1) },
+        ];
+        self.rebind(a.1, false, "exchange", rebinds, now);
+        if moves_dir {
+            for change in self.journal.take_through(|_| true) {
+                self.settle_names(change, true);
+            }
+        }
+    }
+
+    /// Tells a directory where it is from now on.
+    fn put_dir(&mut self, inode: InodeId, to: &Place) {
+        if let Kind::Dir(dir) = &mut self.inode_mut(inode).kind {
+            (dir.parent, dir.name) = (Some(to.dir), Some(to.name.clone()));
+        }
     }
 
     /// Whether `dir` is `ancestor` or below it.
@@ -427,14 +557,18 @@ impl Volume {
     }
 
     /// The entries of a directory. Their order is that of a hash of their names, as on ext4: stable, and not the alphabet's.
-    pub fn read_dir(&self, inode: InodeId) -> Result<Vec<Entry>, Errno> {
-        let Kind::Dir(dir) = &self.inode(inode).kind else { return Err(Errno::ENOTDIR) };
+    pub fn read_dir(&mut self, inode: InodeId) -> Result<Vec<Entry>, Errno> {
+        if !self.is_dir(inode) {
+            return Err(Errno::ENOTDIR);
+        }
+        self.list_below(inode)?;
+        let dir = self.dir(inode);
         let mut found: Vec<(u64, Entry)> = dir
             .entries
             .iter()
             .map(|(name, inode)| {
                 let word = name.iter().fold(self.inode(*inode).key, |h, b| hash::fold(h, *b as u64));
-                let entry = Entry { name: name.to_vec(), is_dir: self.is_dir(*inode), ino: self.inode(*inode).number };
+                let entry = Entry { name: name.to_vec(), kind: self.kind(*inode), ino: self.stat(*inode).ino };
                 (hash::key(&[word]), entry)
             })
             .collect();
@@ -442,14 +576,117 @@ impl Volume {
         Ok(found.into_iter().map(|(_, entry)| entry).collect())
     }
 
+    /// What something is.
+    pub fn kind(&self, inode: InodeId) -> FileKind {
+        self.inode(inode).file_kind()
+    }
+
     /// stat(2).
     pub fn stat(&self, inode: InodeId) -> Stat {
         let i = self.inode(inode);
-        let (is_dir, len) = match &i.kind {
-            Kind::File(content) => (false, content.size()),
-            Kind::Dir(_) => (true, PAGE as u64),
+        let (len, allocated) = match &i.kind {
+            Kind::File(content) => (content.size(), content.allocated() * PAGE as u64),
+            Kind::Below(file) => (file.len, file.len.div_ceil(512) * 512),
+            Kind::Dir(_) => (PAGE as u64, PAGE as u64),
+            Kind::Link(target) => (target.len() as u64, 0),
+            Kind::Foreign(_) => (0, 0),
         };
-        Stat { is_dir, len, modified: i.modified, ino: i.number }
+        let links = match &i.kind {
+            Kind::Dir(_) if i.links == 0 => 0,
+            // Its own `.`, and the `..` of each directory in it.
+            Kind::Dir(dir) => 2 + dir.entries.values().filter(|i| self.is_dir(**i)).count() as u32,
+            _ => i.links + i.links_below,
+        };
+        let below = match &i.kind {
+            Kind::Below(file) => Some(file.identity),
+            _ => None,
+        };
+        let modified = match i.times[1] {
+            Stamp::At(at) => at,
+            Stamp::Wall(..) => Instant::ZERO,
+        };
+        let ino = below.map_or(i.number, |(_, ino)| ino);
+        let (kind, times) = (i.file_kind(), i.times);
+        Stat { kind, len, modified, ino, mode: i.mode, owner: i.owner, links, allocated, times, below }
+    }
+
+    /// access(2): whether the node's programs may do all of this, in the bits of `R_OK`, `W_OK` and `X_OK`.
+    pub fn access(&self, inode: InodeId, wanted: u32) -> Result<(), Errno> {
+        let i = self.inode(inode);
+        // Even user 0 executes nothing that nobody may execute.
+        let runs = i.mode & 0o111 != 0 || matches!(i.kind, Kind::Dir(_)) || wanted & SEARCH == 0;
+        if self.may(inode, wanted) && runs { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    /// chmod(2), chown(2), utimensat(2). Durable at once, as if it had been written back early.
+    pub fn change(&mut self, inode: InodeId, change: Change, now: Instant) -> Result<(), Errno> {
+        let user = self.user.user;
+        let owns = user == 0 || user == self.inode(inode).owner.0;
+        let (is_link, group) = (self.kind(inode) == FileKind::Link, self.inode(inode).owner.1);
+        match change {
+            Change::Mode(_) if is_link => return Err(Errno::EOPNOTSUPP),
+            Change::Mode(_) if !owns => return Err(Errno::EPERM),
+            Change::Owner(to, group_to) if user != 0 => {
+                let mine = |g: u32| g == group || g == self.user.group || self.user.groups.contains(&g);
+                let same = to.is_none_or(|to| to == self.inode(inode).owner.0);
+                if !(same && owns && group_to.is_none_or(mine)) && (to.is_some() || group_to.is_some()) {
+                    return Err(Errno::EPERM);
+                }
+            }
+            // Both to now asks for permission to write, anything else for being the owner: utimensat(2).
+            Change::Times(Some(None), Some(None)) if !owns && !self.may(inode, WRITE) => return Err(Errno::EACCES),
+            Change::Times(Some(Some(_)), _) | Change::Times(_, Some(Some(_))) if !owns => return Err(Errno::EPERM),
+            _ => {}
+        }
+        self.own(inode)?;
+        let (my_group, my_groups) = (self.user.group, self.user.groups.clone());
+        let i = self.inode_mut(inode);
+        match change {
+            Change::Mode(mode) => {
+                // Somebody who is not in the file's group gives nobody its rights: chmod(2).
+                let outsider = user != 0 && i.owner.1 != my_group && !my_groups.contains(&i.owner.1);
+                i.mode = mode & if outsider { 0o5777 } else { 0o7777 };
+            }
+            Change::Owner(owner, group) => {
+                i.owner = (owner.unwrap_or(i.owner.0), group.unwrap_or(i.owner.1));
+                // A file that changes hands loses the bits by which it acts for its owner: chown(2).
+                if !matches!(i.kind, Kind::Dir(_)) && (owner.is_some() || group.is_some()) {
+                    i.mode &= if i.mode & 0o010 != 0 { !0o6000 } else { !0o4000 };
+                }
+            }
+            Change::Times(read, written) => {
+                for (at, to) in [(0, read), (1, written)] {
+                    if let Some(time) = to {
+                        i.times[at] = time.unwrap_or(Stamp::At(now));
+                    }
+                }
+            }
+        }
+        i.changed(now);
+        Ok(())
+    }
+
+    /// The bytes of a file become the disk's own.
+    fn own(&mut self, inode: InodeId) -> Result<(), Errno> {
+        let Kind::Below(file) = &self.inode(inode).kind else { return Ok(()) };
+        let Some(below) = &self.below else { return Ok(()) };
+        let content = Content::durable(&below.bytes(&file.path)?);
+        self.used_pages += content.allocated();
+        let inode = self.inode_mut(inode);
+        inode.kind = Kind::File(content);
+        inode.links_below = 0;
+        Ok(())
+    }
+
+    /// The locks of a file.
+    pub fn locks(&mut self, inode: InodeId) -> &mut Locks {
+        &mut self.inode_mut(inode).locks
+    }
+
+    /// Total and free pages, as statfs(2) says them.
+    pub fn pages(&self) -> (u64, u64) {
+        let total = self.capacity_pages.min(1 << 28);
+        (total, if self.full { 0 } else { total.saturating_sub(self.used_pages) })
     }
 
     // ---- bytes ----------------------------------------------------------------------------------------------------
@@ -461,12 +698,50 @@ impl Volume {
         Ok(())
     }
 
+    /// lseek(2) with SEEK_DATA, or SEEK_HOLE if `hole`: the first byte from `at` on that is in a page that was written, or
+    /// in none.
+    pub fn seek_data(&self, inode: InodeId, at: u64, hole: bool) -> Result<u64, Errno> {
+        let Kind::File(content) = &self.inode(inode).kind else { return Err(Errno::EINVAL) };
+        if at >= content.size() {
+            return Err(Errno::ENXIO);
+        }
+        let found = content.first_page(at, !hole).min(content.size());
+        if !hole && found == content.size() { Err(Errno::ENXIO) } else { Ok(found) }
+    }
+
+    /// fallocate(2): makes sure that `at..at + len` takes space, or punches a hole there; the file grows unless `keep_size`.
+    pub fn allocate(
+        &mut self,
+        inode: InodeId,
+        at: u64,
+        len: u64,
+        what: Allocate,
+        keep_size: bool,
+        now: Instant,
+    ) -> Result<(), Errno> {
+        let Kind::File(content) = &self.inode(inode).kind else { return Err(Errno::ENODEV) };
+        let end = at.checked_add(len).filter(|end| *end <= SIZE_MAX).ok_or(Errno::EFBIG)?;
+        let size = content.size();
+        match what {
+            Allocate::Zeros | Allocate::Hole => self.write_zeros(inode, at, end.min(size), now)?,
+            Allocate::Space => {
+                let free = if self.full { 0 } else { self.capacity_pages.saturating_sub(self.used_pages) };
+                if free < u64::MAX / 2 && content.fitting(at, len as usize, free) < len as usize {
+                    return Err(Errno::ENOSPC);
+                }
+            }
+        }
+        if end > size && !keep_size {
+            self.resize(inode, end, now);
+        }
+        Ok(())
+    }
+
     /// pwrite(2): how many bytes were written, fewer than given if the disk fills up on the way.
     pub fn write(&mut self, inode: InodeId, at: u64, bytes: &[u8], now: Instant) -> Result<usize, Errno> {
         let free = if self.full { 0 } else { self.capacity_pages.saturating_sub(self.used_pages) };
-        let Inode { kind: Kind::File(content), modified, .. } = &mut self.inodes[inode.0 as usize] else {
-            return Err(Errno::EBADF);
-        };
+        let i = &mut self.inodes[inode.0 as usize];
+        let Kind::File(content) = &mut i.kind else { return Err(Errno::EBADF) };
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > SIZE_MAX) {
             return Err(Errno::EFBIG);
         }
@@ -478,8 +753,27 @@ impl Volume {
         let before = content.allocated();
         content.write(at, &bytes[..fits]);
         self.used_pages = self.used_pages + content.allocated() - before;
-        *modified = now;
+        i.written(now);
+        // Who writes a program cannot make it act for its owner: the bits go (inode(7)), but for user 0.
+        if self.user.user != 0 && fits > 0 {
+            i.mode &= if i.mode & 0o010 != 0 { !0o6000 } else { !0o4000 };
+        }
         Ok(fits)
+    }
+
+    /// Zeros from `from` to `end`, but where there is a hole already.
+    fn write_zeros(&mut self, inode: InodeId, from: u64, end: u64, now: Instant) -> Result<(), Errno> {
+        let mut from = from;
+        while from < end {
+            let Kind::File(content) = &self.inode(inode).kind else { return Err(Errno::ENODEV) };
+            from = content.first_page(from, true);
+            let until = end.min((from / PAGE as u64).saturating_add(1).saturating_mul(PAGE as u64));
+            if from < until {
+                self.write(inode, from, &[0; PAGE][..(until - from) as usize], now)?;
+            }
+            from = until.max(from);
+        }
+        Ok(())
     }
 
     /// ftruncate(2).
@@ -495,18 +789,33 @@ impl Volume {
     }
 
     fn resize(&mut self, inode: InodeId, len: u64, now: Instant) {
-        let Inode { kind: Kind::File(content), modified, .. } = &mut self.inodes[inode.0 as usize] else { return };
+        let i = &mut self.inodes[inode.0 as usize];
+        let Kind::File(content) = &mut i.kind else { return };
         let before = content.allocated();
         content.set_len(len);
         self.used_pages = self.used_pages + content.allocated() - before;
-        *modified = now;
+        i.written(now);
+    }
+
+    /// truncate(2).
+    pub fn truncate(&mut self, path: &[u8], len: u64, now: Instant) -> Result<(), Errno> {
+        let inode = self.lookup(path, true)?;
+        match self.kind(inode) {
+            FileKind::Dir => return Err(Errno::EISDIR),
+            FileKind::File if self.may(inode, WRITE) => {}
+            FileKind::File => return Err(Errno::EACCES),
+            _ => return Err(Errno::EINVAL),
+        }
+        self.own(inode)?;
+        self.set_len(inode, len, now)
     }
 
     /// The size of a file, 0 for a directory.
     pub fn size(&self, inode: InodeId) -> u64 {
         match &self.inode(inode).kind {
             Kind::File(content) => content.size(),
-            Kind::Dir(_) => 0,
+            Kind::Below(file) => file.len,
+            _ => 0,
         }
     }
 
@@ -514,7 +823,7 @@ impl Volume {
     pub fn dirty_pages(&self, inode: InodeId) -> u64 {
         match &self.inode(inode).kind {
             Kind::File(content) => content.dirty_pages(),
-            Kind::Dir(_) => 0,
+            _ => 0,
         }
     }
 
@@ -534,6 +843,7 @@ impl Volume {
                 }
                 Profile::Strict => self.journal.take_of_directory(inode),
             },
+            Kind::Below(_) | Kind::Link(_) | Kind::Foreign(_) => Vec::new(),
         };
         for change in durable {
             self.settle_names(change, true);
@@ -558,13 +868,15 @@ impl Volume {
                 Some(to) => entries.insert(r.name.clone(), to),
                 None => entries.remove(&r.name),
             };
-            self.inode_mut(r.dir).modified = now;
+            self.inode_mut(r.dir).written(now);
             self.inode_mut(r.dir).journaled += 1;
             if let Some(to) = r.to {
                 self.inode_mut(to).links += 1;
             }
             if let Some(before) = before {
-                self.inode_mut(before).links -= 1;
+                let inode = self.inode_mut(before);
+                inode.links -= 1;
+                inode.changed(now);
                 replaced.push(before);
             }
         }
@@ -572,6 +884,7 @@ impl Volume {
         let inode = self.inode_mut(subject);
         inode.journaled += 1;
         inode.name_changes += 1;
+        inode.changed(now);
         let (key, n) = (hash::key(&[inode.key, 5]), inode.name_changes);
         self.journal.changes.push(NameChange { rebinds, subject, subject_is_dir, creates, key, n, call });
         for inode in replaced {
@@ -692,19 +1005,28 @@ impl Volume {
             let inode = self.inode_mut(at);
             let Kind::Dir(dir) = &mut inode.kind else { continue };
             dir.entries.clone_from(&dir.durable);
-            let children: Vec<InodeId> = dir.entries.values().copied().collect();
-            for child in children {
-                assert!(!std::mem::replace(&mut marked[child.0 as usize], true), "every inode has one name");
-                if let Kind::Dir(dir) = &mut self.inode_mut(child).kind {
-                    dir.parent = Some(at);
+            let children: Vec<(Name, InodeId)> = dir.entries.iter().map(|(n, i)| (n.clone(), *i)).collect();
+            for (name, child) in children {
+                let again = std::mem::replace(&mut marked[child.0 as usize], true);
+                let inode = self.inode_mut(child);
+                inode.links = if again { inode.links + 1 } else { 1 };
+                if let Kind::Dir(dir) = &mut inode.kind {
+                    assert!(!again, "a directory has one name");
+                    (dir.parent, dir.name) = (Some(at), Some(name));
                 }
-                reached.push(child);
+                if !again {
+                    reached.push(child);
+                }
             }
         }
         self.inodes.retain(|i, _| marked[i]);
         self.used_pages = 0;
-        for (_, inode) in self.inodes.iter_mut() {
-            (inode.links, inode.durable_links, inode.journaled, inode.opens) = (1, 1, 0, 0);
+        for (id, inode) in self.inodes.iter_mut() {
+            if id == ROOT.0 as usize {
+                inode.links = 1;
+            }
+            (inode.durable_links, inode.journaled, inode.opens) = (inode.links, 0, 0);
+            inode.locks = Locks::default();
             if let Kind::File(content) = &mut inode.kind {
                 assert!(!content.is_unsettled(), "a power loss leaves nothing undecided");
                 self.used_pages += content.claim_space();
@@ -714,24 +1036,28 @@ impl Volume {
 
     // ---- inodes ---------------------------------------------------------------------------------------------------
 
-    fn add_inode(&mut self, kind: Kind, path: &[u8], now: Instant) -> InodeId {
+    pub(super) fn add_inode(&mut self, kind: Kind, path: &[u8], now: Instant) -> InodeId {
         let path_key = hash::text(&String::from_utf8_lossy(path));
         let born = self.born.entry(path_key).or_default();
         let key = hash::key(&[self.key, path_key, *born as u64]);
         *born += 1;
         self.numbers += 1;
         let inode = Inode {
-            kind,
             key,
             born_as: path.into(),
             number: self.numbers,
-            modified: now,
+            mode: if matches!(kind, Kind::Dir(_)) { 0o755 } else { 0o644 },
+            kind,
+            owner: (0, 0),
+            times: [Stamp::At(now); 3],
             links: 0,
             durable_links: 0,
+            links_below: 0,
             journaled: 0,
             opens: 0,
             operations: 0,
             name_changes: 0,
+            locks: Locks::default(),
         };
         InodeId(self.inodes.insert(inode) as u32)
     }
@@ -754,36 +1080,37 @@ impl Volume {
     }
 
     /// What a call about `path` is about: what it names, else the directory that it would be in, else the root.
-    pub(crate) fn subject(&self, path: &[u8]) -> InodeId {
-        match self.place(path) {
-            Ok(Last::Name(place)) => self.dir(place.dir).entries.get(&place.name).copied().unwrap_or(place.dir),
-            _ => self.walk(path).unwrap_or(ROOT),
+    pub(crate) fn subject(&mut self, path: &[u8]) -> InodeId {
+        match self.find(path, true) {
+            Ok(Found { inode: Some(inode), .. }) => inode,
+            Ok(Found { last: Last::Name(place), .. }) => place.dir,
+            _ => ROOT,
         }
     }
 
-    fn inode(&self, inode: InodeId) -> &Inode {
+    pub(super) fn inode(&self, inode: InodeId) -> &Inode {
         &self.inodes[inode.0 as usize]
     }
 
-    fn inode_mut(&mut self, inode: InodeId) -> &mut Inode {
+    pub(super) fn inode_mut(&mut self, inode: InodeId) -> &mut Inode {
         &mut self.inodes[inode.0 as usize]
     }
 
-    fn is_dir(&self, inode: InodeId) -> bool {
+    pub(super) fn is_dir(&self, inode: InodeId) -> bool {
         matches!(self.inode(inode).kind, Kind::Dir(_))
     }
 
-    fn dir(&self, inode: InodeId) -> &Directory {
+    pub(super) fn dir(&self, inode: InodeId) -> &Directory {
         match &self.inode(inode).kind {
             Kind::Dir(dir) => dir,
-            Kind::File(_) => unreachable!("names stand in directories"),
+            _ => unreachable!("names stand in directories"),
         }
     }
 
-    fn dir_mut(&mut self, inode: InodeId) -> &mut Directory {
+    pub(super) fn dir_mut(&mut self, inode: InodeId) -> &mut Directory {
         match &mut self.inode_mut(inode).kind {
             Kind::Dir(dir) => dir,
-            Kind::File(_) => unreachable!("names stand in directories"),
+            _ => unreachable!("names stand in directories"),
         }
     }
 }

@@ -70,7 +70,7 @@ impl DirEntry {
 
     /// What it was when the directory was read. Never fails.
     pub async fn file_type(&self) -> io::Result<FileType> {
-        Ok(FileType::new(self.entry.is_dir))
+        Ok(FileType::new(self.entry.is_dir()))
     }
 
     /// Its inode number.

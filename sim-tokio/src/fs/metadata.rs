@@ -43,12 +43,12 @@ impl Metadata {
 
     /// Whether it is a file.
     pub fn is_file(&self) -> bool {
-        !self.stat.is_dir
+        !self.stat.is_dir()
     }
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        self.stat.is_dir
+        self.stat.is_dir()
     }
 
     /// False: the simulated disk has none.
@@ -58,7 +58,7 @@ impl Metadata {
 
     /// What it is.
     pub fn file_type(&self) -> FileType {
-        FileType::new(self.stat.is_dir)
+        FileType::new(self.stat.is_dir())
     }
 
     /// When its contents changed last, by the wall clock of the node. Never fails.

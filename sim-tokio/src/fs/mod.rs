@@ -115,7 +115,7 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
 
 /// Creates a directory.
 pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    done(Op::CreateDir(bytes_of(path.as_ref()))).await
+    done(Op::CreateDir(bytes_of(path.as_ref()), 0o755)).await
 }
 
 /// Creates a directory and those above it that are missing.

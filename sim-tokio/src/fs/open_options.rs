@@ -90,6 +90,7 @@ impl OpenOptions {
             truncate: truncate && !create_new,
             create: create || create_new,
             exclusive: create_new,
+            ..OpenHow::default()
         })
     }
 }
