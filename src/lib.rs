@@ -27,6 +27,8 @@
 //! - [`test`](macro@test): a test that sweeps seeds; [`Sim::run`] for one run in this process.
 //! - [`core`]: what all of it stands on.
 
+#[doc(hidden)]
+pub mod drop_in;
 mod in_process;
 mod plan;
 pub mod report;

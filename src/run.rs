@@ -2,11 +2,12 @@
 //! and what is left behind is collected. Who answers the questions and who reads the trace is given.
 
 use crate::Sim;
+use crate::drop_in::on_machine;
 use crate::plan::PlanState;
 use crate::report::{Deviation, Latency, Report};
-use sim_core::choices::Choices;
+use sim_core::choices::{Choices, Stream};
 use sim_core::trace::Sink;
-use sim_core::{NodeId, Outcome, Settings, Spawn, Verdict};
+use sim_core::{Entered, NodeId, Outcome, Settings, Spawn, Verdict, World};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
@@ -32,17 +33,21 @@ pub(crate) struct Ran {
     pub nodes: Vec<String>,
     /// The kinds of faults that were asked for.
     pub configured: BTreeSet<String>,
+    /// Whether the seed had nothing to decide: no order, no packet, no fault.
+    pub undecided: bool,
 }
 
-/// Runs `body` once.
+/// A World of its own for this thread, with a network and disks, that answers libc.
+pub(crate) struct Begun {
+    _interposed: sim_libc::interpose::Interposed,
+    entered: Entered,
+}
+
+/// Begins a run on this thread.
 ///
 /// # Panics
 /// If this thread runs a World already.
-pub(crate) fn run_one<B, F>(settings: Settings, mut choices: Choices, observe: Observe, spawn: Spawn, body: B) -> Ran
-where
-    B: FnOnce(Sim) -> F,
-    F: Future<Output = Result<(), String>>,
-{
+pub(crate) fn begin(settings: Settings, mut choices: Choices, observe: Observe) -> Begun {
     if observe.deviations {
         choices.record();
     }
@@ -60,9 +65,40 @@ where
     if observe.latencies {
         world.with_metrics(|metrics| metrics.keep());
     }
-    let interposed = sim_libc::interpose::enable();
-    let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, spawn);
-    drop(interposed);
+    Begun { _interposed: sim_libc::interpose::enable(), entered }
+}
+
+impl Begun {
+    pub fn world(&self) -> &'static World {
+        self.entered.world()
+    }
+}
+
+/// What is left of the run of this thread, which came to `verdict`.
+pub(crate) fn collect(world: &'static World, verdict: Verdict) -> Ran {
+    let configured = world.extension::<PlanState>().planned().into_iter().map(str::to_owned).collect();
+    let nodes = (0..=world.node_ids().len() as u16).map(|n| world.node_name(NodeId(n))).collect();
+    // The birth of the thread that a harness runs a test on is the one question of a program that does nothing.
+    let undecided = world.with_choices(|choices| {
+        choices.asked_about(Stream::SCHEDULE) <= 1
+            && [Stream::FAULT, Stream::APP, Stream::NET, Stream::DISK].iter().all(|s| choices.asked_about(*s) == 0)
+    });
+    Ran { verdict, outcome: world.outcome(), nodes, configured, undecided }
+}
+
+/// Runs `body` once.
+///
+/// # Panics
+/// If this thread runs a World already.
+pub(crate) fn run_one<B, F>(settings: Settings, choices: Choices, observe: Observe, spawn: Spawn, body: B) -> Ran
+where
+    B: FnOnce(Sim) -> F,
+    F: Future<Output = Result<(), String>>,
+{
+    let begun = begin(settings, choices, observe);
+    let world = begun.world();
+    let body = on_machine(async { body(Sim::current()).await });
+    let result = world.block_on(NodeId::OUTSIDE, body, spawn);
     let verdict = match result {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(error)) => {
@@ -70,9 +106,11 @@ where
         }
         Err(verdict) => verdict,
     };
-    let configured = world.extension::<PlanState>().planned().into_iter().map(str::to_owned).collect();
-    let nodes = (0..=world.node_ids().len() as u16).map(|n| world.node_name(NodeId(n))).collect();
-    Ran { verdict, outcome: world.outcome(), nodes, configured }
+    let Begun { _interposed, entered } = begun;
+    drop(_interposed);
+    let ran = collect(world, verdict);
+    drop(entered);
+    ran
 }
 
 impl Ran {

@@ -1,5 +1,6 @@
 //! What a test holds: the run ([`Sim`]) and its machines ([`Node`]).
 
+use crate::drop_in::on_machine;
 use crate::plan::{Fault, Plan, PlanState};
 use sim_core::time::Timer;
 use sim_core::{Death, JoinError, JoinHandle, NodeId, Spawn, World, node, program};
@@ -211,14 +212,14 @@ impl Node {
         let spawn = Spawn::of::<Fut>();
         let make = move || {
             let program = make();
-            async move {
+            on_machine(async move {
                 if let Err(error) = program.await.ending() {
                     world().event(id, "node.error", || error);
                 }
                 if let Some(delay) = restart_after {
                     supervise(id, delay);
                 }
-            }
+            })
         };
         world().start(id, program(make), spawn);
         self
@@ -231,7 +232,10 @@ impl Node {
         F: Future + 'static,
     {
         let world = world();
-        Run { node: self.id, handle: world.spawn_in(world.node_group(self.id), None, future, Spawn::of::<F>()) }
+        Run {
+            node: self.id,
+            handle: world.spawn_in(world.node_group(self.id), None, on_machine(future), Spawn::of::<F>()),
+        }
     }
 
     /// Asks the program to end (as Ctrl-C does) and waits until it has, for `patience` at most; then kills it.

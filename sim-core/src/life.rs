@@ -266,12 +266,8 @@ impl World {
     /// The ordinal of the next key of this name that has no parent.
     pub(crate) fn next_orphan(&self, name: u64) -> u32 {
         let mut counts = self.orphans.borrow_mut();
-        if let Some((_, count)) = counts.iter_mut().find(|(n, _)| *n == name) {
-            *count += 1;
-            return *count;
-        }
-        counts.push((name, 0));
-        0
+        let next = counts.entry(name).or_insert(0);
+        std::mem::replace(next, next.wrapping_add(1))
     }
 }
 

@@ -417,6 +417,44 @@ impl World {
         core.choices.ask(at, Law::Below(branches as u64), "select! branch", self.now(), actor.node) as u32
     }
 
+    /// The stable identity of a new thing of this sort that whoever acts makes.
+    pub fn child_key(&self, sort: &'static str) -> u64 {
+        let actor = self.actor.get();
+        let family = hash::key(&[actor.key, hash::text(sort), self.place_key(actor.node)]);
+        let n = self.next_orphan(family);
+        let key = hash::key(&[family, n as u64]);
+        self.core.borrow_mut().choices.name_key(key, || format!("{sort} {n} of {}", self.node_name(actor.node)));
+        key
+    }
+
+    /// Something of this key, which is no task of this executor, is polled: it acts, and the poll is counted. Returns who
+    /// acted before, for [`end_entry`](Self::end_entry).
+    #[inline]
+    pub fn begin_entry(&self, key: u64) -> u64 {
+        let actor = self.actor.get();
+        self.actor.set(Actor { key, ..actor });
+        self.count_poll(key);
+        actor.key
+    }
+
+    /// The poll is over.
+    #[inline]
+    pub fn end_entry(&self, before: u64) {
+        self.actor.set(Actor { key: before, ..self.actor.get() });
+    }
+
+    /// Which of `n` equal things whoever acts takes first; 0 where order is not perturbed.
+    pub fn draw_for_actor(&self, n: u32) -> u32 {
+        let actor = self.actor.get();
+        if self.scheduler.borrow().hold.is_none() || actor.node == NodeId::OUTSIDE {
+            return 0;
+        }
+        let key = hash::key(&[actor.key, 2]);
+        let at = Address { stream: Stream::SCHEDULE, key, n: self.next_orphan(key) };
+        let mut core = self.core.borrow_mut();
+        core.choices.ask(at, Law::Below(n as u64), "select! branch", self.now(), actor.node) as u32
+    }
+
     /// Fills `out` with the program's own randomness, keyed by the running task, or thread.
     pub fn entropy(&self, out: &mut [u8]) {
         // The scheduler itself may be at work: then the bytes are keyed by nobody, which is as deterministic.

@@ -279,13 +279,18 @@ impl World {
         if let Some(driver) = threads.driver.get().filter(|d| *d != me && threads.driver_is_idle.get()) {
             return driver;
         }
-        let words = threads.last_words.borrow().clone();
-        if let Some(words) = words {
-            words(self);
-        }
+        self.say_last_words();
         let verdict = self.stop.borrow().clone();
         eprintln!("sim: the run ended while no thread could return from it: {verdict:?}");
         std::process::abort()
+    }
+
+    /// Does what was to be done at the end of the run. Returns if nobody said what.
+    pub fn say_last_words(&'static self) {
+        let words = self.threads.last_words.borrow().clone();
+        if let Some(words) = words {
+            words(self);
+        }
     }
 
     /// The next ready entry whose owner may act.

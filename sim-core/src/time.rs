@@ -15,13 +15,23 @@ use std::task::{Context, Poll};
 #[derive(Debug)]
 pub struct Timer {
     deadline: Instant,
+    exact: bool,
     event: Option<EventId>,
 }
 
 impl Timer {
     /// A timer for `deadline`.
     pub fn new(deadline: Instant) -> Timer {
-        Timer { deadline, event: None }
+        Timer { deadline, exact: false, event: None }
+    }
+
+    /// A timer that is never rounded, for what rounded by itself.
+    pub fn exact(deadline: Instant) -> Timer {
+        Timer { deadline, exact: true, event: None }
+    }
+
+    fn fires_at(&self, world: &World) -> Instant {
+        if self.exact { self.deadline } else { world.fires_at(self.deadline) }
     }
 
     /// The deadline, not rounded.
@@ -31,7 +41,7 @@ impl Timer {
 
     /// Whether the deadline has passed.
     pub fn is_elapsed(&self) -> bool {
-        World::current().is_some_and(|w| w.now() >= w.fires_at(self.deadline))
+        World::current().is_some_and(|w| w.now() >= self.fires_at(w))
     }
 
     /// Takes the timer back and sets another deadline.
@@ -74,7 +84,7 @@ impl Future for Timer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(world) = World::current() else { panic!("a simulated timer was polled outside its run") };
-        let at = world.fires_at(self.deadline);
+        let at = self.fires_at(world);
         if world.now() >= at {
             self.cancel();
             return Poll::Ready(());

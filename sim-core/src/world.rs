@@ -102,7 +102,7 @@ pub struct World {
     pub(crate) core: RefCell<Core>,
     pub(crate) entropy: Cell<Entropy>,
     /// Counts of keys without a parent: roots, and what nobody in particular asks for.
-    pub(crate) orphans: RefCell<Vec<(u64, u32)>>,
+    pub(crate) orphans: RefCell<crate::hash::Map<u64, u32>>,
     pub(crate) scheduler: RefCell<Scheduler>,
     pub(crate) threads: Threads,
     pub(crate) nodes: RefCell<Vec<Node>>,

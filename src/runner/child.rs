@@ -2,12 +2,12 @@
 
 use super::TestInfo;
 use crate::report::{Deviation, Latency, Report, VerdictText};
-use crate::run::{Observe, run_one};
+use crate::run::{Observe, Ran, run_one};
 use crate::{Ending, Sim};
 use serde::{Deserialize, Serialize};
 use sim_core::choices::{Address, Choices, Law, Seeded, Source, Stream};
 use sim_core::trace::{Record, Sink, json_line, text_line};
-use sim_core::{Instant, NodeId, Settings, Spawn, Verdict, World};
+use sim_core::{Instant, NodeId, Spawn, Verdict, World};
 use sim_libc::process::{self, Order};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bits of an order's mode.
-pub(super) mod mode {
+pub(crate) mod mode {
     /// Answers come from the tape, not from the seed.
     pub const TAPE: u32 = 1;
     /// Tells every deviation as it is answered, without words: also those of a run that ends the process.
@@ -38,7 +38,7 @@ const MOST_WORDS: usize = 10_000;
 /// The answers that tape runs use. Filled by the parent just before a fork: each child has its own copy. It is made once,
 /// as large as it will commonly get, so that its size shows in no child's memory.
 #[derive(Clone)]
-pub(super) struct TapeCell(Arc<Mutex<Vec<(Address, u64)>>>);
+pub(crate) struct TapeCell(Arc<Mutex<Vec<(Address, u64)>>>);
 
 impl TapeCell {
     pub fn new() -> TapeCell {
@@ -97,8 +97,14 @@ impl Source for Answers {
 
 /// What a child is made of; moved into the launcher.
 pub(super) struct Child<B> {
-    pub info: TestInfo,
+    pub frame: Frame,
     pub body: B,
+}
+
+/// What a child knows besides what it runs.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    pub info: TestInfo,
     pub tape: TapeCell,
     pub watchdog: Duration,
     pub dispatch: tracing::Dispatch,
@@ -123,6 +129,8 @@ struct Told {
     deviations: Vec<Deviation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latencies: Vec<Latency>,
+    #[serde(default)]
+    undecided: bool,
 }
 
 /// A deviation without words.
@@ -146,9 +154,25 @@ where
 {
     /// Runs the order and reports. 0 if the report was taken.
     pub fn run(&self, order: &Order) -> i32 {
+        let Some((choices, observe)) = self.frame.begin(order) else { return 1 };
+        let logging = tracing::dispatcher::set_default(&self.frame.dispatch);
+        let body = |sim| {
+            let future = (self.body)(sim);
+            async move { future.await.ending() }
+        };
+        let info = &self.frame.info;
+        let ran = run_one(info.settings(), choices, observe, Spawn { name: "test", location: info.location }, body);
+        drop(logging);
+        self.frame.tell(ran, order.seed)
+    }
+}
+
+impl Frame {
+    /// Who answers the questions of this order's run, and who looks at it. `None` if it cannot be watched over.
+    pub fn begin(&self, order: &Order) -> Option<(Choices, Observe)> {
         // Nobody is stuck under a debugger.
         if process::is_child() && process::watchdog(self.watchdog).is_err() {
-            return 1;
+            return None;
         }
         let wants = |bits| order.mode & bits != 0;
         let answers = Answers {
@@ -164,15 +188,13 @@ where
             deviations: wants(mode::WORDS),
             latencies: wants(mode::WORDS),
         };
-        let logging = tracing::dispatcher::set_default(&self.dispatch);
-        let body = |sim| {
-            let future = (self.body)(sim);
-            async move { future.await.ending() }
-        };
-        let settings: Settings = self.info.settings();
-        let ran = run_one(settings, choices, observe, Spawn { name: "test", location: self.info.location }, body);
-        drop(logging);
-        let report = ran.report("", order.seed, Duration::ZERO, false);
+        Some((choices, observe))
+    }
+
+    /// Reports what came of a run. 0 if the report was taken.
+    pub fn tell(&self, ran: Ran, seed: u64) -> i32 {
+        let undecided = ran.undecided;
+        let report = ran.report("", seed, Duration::ZERO, false);
         let mut told = Told {
             verdict: report.verdict,
             digest: report.digest,
@@ -183,6 +205,7 @@ where
             configured: report.configured,
             deviations: report.deviations,
             latencies: report.latencies,
+            undecided,
         };
         told.deviations.truncate(MOST_WORDS);
         let Ok(mut bytes) = serde_json::to_vec(&told) else { return 1 };
@@ -237,11 +260,23 @@ pub(super) struct Heard {
     pub report: Option<Report>,
     /// The deviations without words, if they were asked for.
     pub bare: Vec<Bare>,
+    /// Whether the run left the seed nothing to decide.
+    pub undecided: bool,
+    /// The simulated test that the program came upon instead of running to its end.
+    pub met: Option<String>,
 }
+
+/// A child's report on a program that contains a simulated test: that test's own runner is to take over.
+pub(crate) const SIMULATED_TEST: &str = "simulated test ";
 
 /// Takes a child's report apart.
 pub(super) fn hear(bytes: &[u8]) -> Heard {
+    if let Some(met) = bytes.strip_prefix(SIMULATED_TEST.as_bytes()) {
+        let met = Some(String::from_utf8_lossy(met).into_owned());
+        return Heard { report: None, bare: Vec::new(), undecided: false, met };
+    }
     let (bare, told) = split(bytes);
+    let undecided = told.as_ref().is_some_and(|told| told.undecided);
     let report = told.map(|told| Report {
         test: String::new(),
         seed: 0,
@@ -257,7 +292,7 @@ pub(super) fn hear(bytes: &[u8]) -> Heard {
         latencies: told.latencies,
         aslr: false,
     });
-    Heard { report, bare: bare.chunks_exact(BARE_BYTES).filter_map(Bare::from_bytes).collect() }
+    Heard { report, bare: bare.chunks_exact(BARE_BYTES).filter_map(Bare::from_bytes).collect(), undecided, met: None }
 }
 
 fn split(bytes: &[u8]) -> (&[u8], Option<Told>) {

@@ -11,6 +11,10 @@ pub(super) struct Finished {
     pub report: Report,
     /// The deviations without words, if they were asked for.
     pub bare: Vec<Bare>,
+    /// Whether the run left the seed nothing to decide.
+    pub undecided: bool,
+    /// The simulated test that the program came upon instead of running to its end.
+    pub met: Option<String>,
     /// What the program printed, and the trace, if they were asked for.
     pub printed: Printed,
 }
@@ -52,7 +56,7 @@ pub(super) struct Frame<'a> {
 
 /// Judges how a child ended.
 pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
-    let Heard { report, bare } = hear(ended.report);
+    let Heard { report, bare, undecided, met } = hear(ended.report);
     let told = report.filter(|_| ended.exit == Exit::Status(0));
     let mut report = told.unwrap_or_else(|| without_report(verdict_of(ended, frame)));
     report.test = frame.test.to_owned();
@@ -60,7 +64,7 @@ pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
     report.wall = ended.wall;
     report.aslr = frame.aslr;
     let printed = if frame.printed { take_apart(&ended.output.to_bytes()) } else { Printed::default() };
-    Finished { report, bare, printed }
+    Finished { report, bare, undecided, met, printed }
 }
 
 /// The verdict on a child that told none itself.

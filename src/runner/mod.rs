@@ -25,6 +25,12 @@ pub mod tape;
 
 pub use protocol::PROTOCOL;
 
+pub(crate) use child::{Frame, SIMULATED_TEST};
+pub(crate) use inner::{Inner, serve as serve_inner};
+pub(crate) use outer::{Served, serve as serve_outer};
+pub(crate) use protocol::{INNER, inner_test, inner_value};
+pub(crate) use sim_libc::process::Order;
+
 use crate::{Ending, Sim};
 use sim_core::{Settings, World};
 use std::future::Future;
@@ -65,7 +71,7 @@ impl TestInfo {
         self.name.split_once("::").map_or(self.name, |(_, rest)| rest)
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let unless = Settings::default();
         Settings {
             time_limit: self.time_limit_ns.map_or(unless.time_limit, Duration::from_nanos),
@@ -87,6 +93,7 @@ where
     F::Output: Ending,
 {
     if World::current().is_some() {
+        crate::drop_in::met_simulated_test(info.name);
         panic!("the simulated test {} was called inside a run: a run cannot start inside another", info.name);
     }
     match protocol::inner_test() {

@@ -80,6 +80,8 @@ pub struct Orders {
     pub bisect_runs: u32,
     /// `SIM_BISECT_TIME`: most real time of one minimisation.
     pub bisect_time: Duration,
+    /// `SIM_CALM`: the calm run, in which every answer is 0, instead of a sweep.
+    pub calm: bool,
     /// `SIM_INPLACE`: no second process, for a debugger.
     pub in_place: bool,
 }
@@ -145,6 +147,7 @@ impl Orders {
                 .map(|g| g.duration())
                 .transpose()?
                 .unwrap_or(Duration::from_secs(60)),
+            calm: parsed("SIM_CALM")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
             in_place: parsed("SIM_INPLACE")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
         };
         if orders.in_place && !orders.one_seed {

@@ -6,6 +6,7 @@ use super::{TestInfo, plain};
 use crate::{Ending, Sim};
 use serde_json::{Value, json};
 use sim_libc::process::{exec_in_place, hermetic_command};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,6 +22,35 @@ where
     F: Future,
     F::Output: Ending,
 {
+    let args = [info.libtest_name(), "--exact", "--nocapture", "--test-threads=1"];
+    match serve(&info, &args, inner_value(info.name)) {
+        Served::Clean => {}
+        Served::Failed => give_up(),
+        Served::Unsupported(orders) => {
+            if let Err(message) = plain::sweep(&info, &orders, body) {
+                println!("sim: test={} {message}", info.name);
+                give_up()
+            }
+        }
+    }
+}
+
+/// How a test ended that was executed again.
+pub(crate) enum Served {
+    /// Every run passed.
+    Clean,
+    /// A run failed, or none could be made; everything was said.
+    Failed,
+    /// There are no hermetic processes here.
+    Unsupported(Box<Orders>),
+}
+
+/// Executes the binary again with `args`, and passes on what it tells. `inner` says to it what it is.
+pub(crate) fn serve<A: AsRef<OsStr>>(info: &TestInfo, args: &[A], inner: String) -> Served {
+    let failed = |message: &str| {
+        println!("{message}");
+        Served::Failed
+    };
     let orders = match Orders::from_env() {
         Ok(orders) => orders,
         Err(misuse) => {
@@ -29,45 +59,36 @@ where
             if let Some(path) = std::env::var_os("SIM_RESULTS") {
                 Results::open(Some(Path::new(&path))).pass_on("end", &end.to_string());
             }
-            return fail(&format!("sim: {message}"));
+            return failed(&format!("sim: {message}"));
         }
     };
-    let command = match command(&info) {
-        Ok(command) => command,
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-            if let Err(message) = plain::sweep(&info, &orders, body) {
-                fail(&format!("sim: test={} {message}", info.name));
-            }
-            return;
+    let command = match std::env::current_exe().and_then(|exe| hermetic_command(&exe)) {
+        Ok(mut command) => {
+            command.args(args).env(INNER, inner);
+            command
         }
-        Err(error) => return fail(&format!("sim: the test binary cannot be executed again: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Served::Unsupported(Box::new(orders)),
+        Err(error) => return failed(&format!("sim: the test binary cannot be executed again: {error}")),
     };
     if orders.in_place {
         let error = exec_in_place(command);
-        return fail(&format!("sim: the test binary cannot be executed again: {error}"));
+        return failed(&format!("sim: the test binary cannot be executed again: {error}"));
     }
     let mut results = Results::open(orders.results.as_deref());
     match run(command, &mut results) {
         Ok(Heard { end: Some(end), .. }) => match (end["status"].as_str(), end["message"].as_str()) {
-            (Some("clean"), _) => {}
-            (_, Some(message)) => fail(&format!("sim: test={} {message}", info.name)),
-            _ => give_up(),
+            (Some("clean"), _) => Served::Clean,
+            (_, Some(message)) => failed(&format!("sim: test={} {message}", info.name)),
+            _ => Served::Failed,
         },
         Ok(Heard { status, noise, .. }) => {
             let message = format!("the process of the test ended before it was done: {status}");
             let end = json!({ "type": "end", "test": info.name, "status": "failed", "message": message });
             results.pass_on("end", &end.to_string());
-            fail(&format!("sim: test={} {message}\n{noise}", info.name))
+            failed(&format!("sim: test={} {message}\n{noise}", info.name))
         }
-        Err(error) => fail(&format!("sim: test={} the runner itself failed: {error}", info.name)),
+        Err(error) => failed(&format!("sim: test={} the runner itself failed: {error}", info.name)),
     }
-}
-
-fn command(info: &TestInfo) -> io::Result<Command> {
-    let mut command = hermetic_command(&std::env::current_exe()?)?;
-    command.args([info.libtest_name(), "--exact", "--nocapture", "--test-threads=1"]);
-    command.env(INNER, inner_value(info.name));
-    Ok(command)
 }
 
 struct Heard {
@@ -152,12 +173,6 @@ impl Results {
             *self = Results::Nowhere;
         }
     }
-}
-
-/// Says why, and fails the test.
-fn fail(message: &str) {
-    println!("{message}");
-    give_up()
 }
 
 /// Fails the test without another word: everything was said, and a backtrace of ours would help nobody.

@@ -22,16 +22,16 @@ pub const PROTOCOL: u32 = 1;
 
 /// Says to a process that it is the inner one, and for which test. Of fixed width, so that the stack's shape does not
 /// depend on the name's length.
-pub(super) const INNER: &str = "SIM_INNER";
+pub(crate) const INNER: &str = "SIM_INNER";
 const INNER_WIDTH: usize = 480;
 
 /// The value of [`INNER`] for a test.
-pub(super) fn inner_value(test: &str) -> String {
+pub(crate) fn inner_value(test: &str) -> String {
     format!("{test:<INNER_WIDTH$}")
 }
 
 /// The test that this process is the inner one of.
-pub(super) fn inner_test() -> Option<String> {
+pub(crate) fn inner_test() -> Option<String> {
     std::env::var(INNER).ok().map(|v| v.trim_end().to_owned())
 }
 

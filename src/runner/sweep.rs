@@ -63,7 +63,8 @@ struct Seeds {
 
 impl Seeds {
     fn of(orders: &Orders, info: &TestInfo, regressions: &[Regression]) -> Seeds {
-        let range = orders.seeds.clone().unwrap_or(0..info.seeds.unwrap_or(DEFAULT_SEEDS));
+        let seeds = if orders.calm { 1 } else { info.seeds.unwrap_or(DEFAULT_SEEDS) };
+        let range = orders.seeds.clone().unwrap_or(0..seeds);
         let (index, step) = orders.shard.map_or((0, 1), |s| (s.index, s.count));
         // The first seed from the start on that is `index` modulo `step`.
         let offset = (index + step - range.start % step) % step;
@@ -153,7 +154,7 @@ impl Sweep<'_> {
 impl Work for Sweep<'_> {
     fn next(&mut self) -> Option<Job> {
         if let Some(order) = self.again.pop_front() {
-            return Some(Job { order, answers: None, printed: false });
+            return Some(Job { order, answers: calm(self.orders).1, printed: false });
         }
         if self.stop || self.out_of_time {
             return None;
@@ -163,8 +164,9 @@ impl Work for Sweep<'_> {
             return None;
         }
         let (index, seed) = self.seeds.take()?;
-        let order = Order { seed, mode: 0, index, argument: FIRST };
-        Some(Job { order, answers: None, printed: false })
+        let (mode, answers) = calm(self.orders);
+        let order = Order { seed, mode, index, argument: FIRST };
+        Some(Job { order, answers, printed: false })
     }
 
     fn done(&mut self, order: Order, finished: Finished) {
@@ -195,6 +197,11 @@ impl Work for Sweep<'_> {
             self.lines.send("progress", json!({ "done": done, "failed": self.failed, "seeds": self.seeds.total() }));
         }
     }
+}
+
+/// How an order is run that the calm run is asked for: from a tape without answers.
+fn calm(orders: &Orders) -> (u32, Option<Vec<(sim_core::choices::Address, u64)>>) {
+    if orders.calm { (mode::TAPE, Some(Vec::new())) } else { (0, None) }
 }
 
 /// How many runs a sweep makes.
@@ -234,7 +241,7 @@ pub(super) fn sweep(
     let Sweep { lines, passed, failed, audited, out_of_time, failures, fired, configured, began, .. } = sweep;
     if orders.mode == Mode::Sweep {
         if let Some(first) = failures.values().next() {
-            show_first(pool, info, first, lines)?;
+            show_first(pool, info, orders, first, lines)?;
             for other in failures.values().skip(1).take(FAILURE_LINES) {
                 lines.say(format!("{}\n  {}", other.line(), first_line(&other.verdict)));
             }
@@ -285,8 +292,9 @@ pub(super) fn sweep(
 }
 
 /// Runs the first failing seed once more, looking.
-fn show_first(pool: &mut Pool, info: &TestInfo, first: &Report, lines: &mut Lines) -> io::Result<()> {
-    let shown = run_once(pool, first.seed, mode::TRACE | mode::WORDS, None)?;
+fn show_first(pool: &mut Pool, info: &TestInfo, orders: &Orders, first: &Report, lines: &mut Lines) -> io::Result<()> {
+    let (source, answers) = calm(orders);
+    let shown = run_once(pool, first.seed, mode::TRACE | mode::WORDS | source, answers)?;
     lines.say(failure_text(info, first, &shown.printed, None));
     let same = ending(&shown.report) == ending(first);
     if !same && !matches!(first.verdict, Verdict::Nondeterministic { .. }) {

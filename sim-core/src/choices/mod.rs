@@ -104,6 +104,7 @@ pub struct Choices {
     seed: u64,
     digest: u64,
     asked: u64,
+    asked_about: [u64; Stream::COUNT],
     deviated: u64,
     recorder: Option<Recorder>,
 }
@@ -124,7 +125,16 @@ impl Choices {
     /// Choices that `source` answers. The seed still gives the program's own randomness, which is never zeroed.
     pub fn from_source(seed: u64, source: Box<dyn Source>) -> Self {
         let skips_never = source.skips_never();
-        Choices { source, skips_never, seed, digest: 0, asked: 0, deviated: 0, recorder: None }
+        Choices {
+            source,
+            skips_never,
+            seed,
+            digest: 0,
+            asked: 0,
+            asked_about: [0; Stream::COUNT],
+            deviated: 0,
+            recorder: None,
+        }
     }
 
     /// The seed of the run.
@@ -153,6 +163,7 @@ impl Choices {
     /// Asks the question at `at`; `what` names it in a word or two. `now` and `node` only stamp the record.
     #[inline]
     pub fn ask(&mut self, at: Address, law: Law, what: &'static str, now: Instant, node: NodeId) -> u64 {
+        self.asked_about[at.stream.0 as usize % Stream::COUNT] += 1;
         if self.skips_never && law.never() {
             return 0;
         }
@@ -184,6 +195,11 @@ impl Choices {
     /// Running hash over all deviations.
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// How many questions were asked about `stream`, those too that this run never answers with anything but 0.
+    pub fn asked_about(&self, stream: Stream) -> u64 {
+        self.asked_about[stream.0 as usize % Stream::COUNT]
     }
 
     /// How many questions were asked (skipped ones not counted), and how many answers were not 0.

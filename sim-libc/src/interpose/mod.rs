@@ -14,7 +14,7 @@ mod entropy;
 pub(crate) mod escapes;
 mod machine;
 mod output;
-mod real;
+pub(crate) mod real;
 mod syscall;
 mod time;
 
@@ -103,7 +103,7 @@ pub(crate) fn escape(world: &World, call: String) {
 }
 
 /// The kernel's convention to libc's: a result, or -1 with errno.
-fn errno(result: i64) -> i64 {
+pub(crate) fn errno(result: i64) -> i64 {
     if !(-4095..0).contains(&result) {
         return result;
     }

@@ -4,18 +4,18 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// A function of libc behind ours, looked up at its first use.
-pub(super) struct Real {
+pub(crate) struct Real {
     name: &'static CStr,
     found: AtomicPtr<()>,
 }
 
 impl Real {
-    pub(super) const fn new(name: &'static CStr) -> Real {
+    pub(crate) const fn new(name: &'static CStr) -> Real {
         Real { name, found: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
     /// Its address, or null if there is none, as in a statically linked program.
-    pub(super) fn address(&self) -> *mut () {
+    pub(crate) fn address(&self) -> *mut () {
         let known = self.found.load(Relaxed);
         if !known.is_null() {
             return known;
@@ -48,4 +48,4 @@ macro_rules! real {
         }
     }};
 }
-pub(super) use real;
+pub(crate) use real;

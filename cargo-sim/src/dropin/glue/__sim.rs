@@ -43,7 +43,7 @@ mod machine {
             crate::__sim_budget::budget(f)
         }
 
-        fn turn(&self) -> Idle {
+        fn turn(&self) -> Option<Idle> {
             let runtime = self.runtime.borrow();
             let runtime = runtime.as_ref().expect("a machine that was shut down is not turned");
             let idle = Cell::new(false);

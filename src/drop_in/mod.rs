@@ -1,0 +1,51 @@
+//! Programs that are simulated as a whole: their tokio is the real one, generated from its own source with a few lines
+//! changed, and everything below it (clock, entropy, threads, sockets, files) is answered by `sim-libc`.
+//!
+//! The generated tokio calls [`install`] before `main`. From then on two things are different. A process that was told so by
+//! [`DROP_IN`] hands its `main` to the runner ([`program`]). And what runs on a machine of a `#[sim::test]` runs inside a
+//! tokio runtime of that machine's ([`machine`]).
+//!
+//! What is deliberately absent: a dependency on tokio. The generated one implements [`Tokio`] and [`Runtime`].
+
+mod machine;
+mod program;
+mod task;
+
+pub(crate) use machine::on_machine;
+pub(crate) use program::met_simulated_test;
+
+pub use machine::{Runtime, Tokio};
+pub use placeholder::{Idle, step};
+pub use task::{Acting, Queue, Tag, draw, on};
+mod placeholder {
+    #[derive(Clone, Copy)]
+    pub struct Idle {
+        pub until: Option<sim_core::Instant>,
+    }
+    impl Idle {
+        pub fn poll_ready(&self, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+            std::task::Poll::Pending
+        }
+    }
+    pub fn step(_: impl FnOnce(), _: impl FnMut()) -> Option<Idle> {
+        None
+    }
+}
+
+use std::sync::OnceLock;
+
+/// Set to `1` by whoever starts a test binary and wants its `main` simulated.
+pub const DROP_IN: &str = "SIM_DROP_IN";
+
+static TOKIO: OnceLock<&'static (dyn Tokio + Sync)> = OnceLock::new();
+
+/// Says that this process's tokio is a generated one. Called by its constructor, before `main`.
+pub fn install(tokio: &'static (dyn Tokio + Sync)) {
+    if TOKIO.set(tokio).is_ok() {
+        sim_libc::process::take_over(program::main);
+    }
+}
+
+fn tokio() -> Option<&'static (dyn Tokio + Sync)> {
+    TOKIO.get().copied()
+}
