@@ -2,14 +2,16 @@
 //! time stamp counter.
 //!
 //! A seccomp filter (seccomp(2)) looks at the address of each system call. Ours come from one address and pass. Those from
-//! libc, the loader and the vDSO pass too, but for a list of calls that only an escape makes: entropy, threads, sockets,
+//! libc, the loader and the vDSO pass too, but for a list of calls that only an escape makes: entropy, processes, sockets,
 //! opening files for writing. What comes from anywhere else in the program is trapped. Reading the time stamp counter
 //! raises SIGSEGV (prctl(2), PR_SET_TSC) while a run is on.
 //!
-//! A trapped call is an escape in a run: the run ends with the call and the task, and the call fails. Outside a run it is
-//! made. The filter is installed on the thread that forks, and its children inherit it; it lasts as long as they do. Once
-//! it is there, no thread can be started from that thread or its children: `pthread_create` fails with EAGAIN, and what
-//! libc starts by itself, which it does with all signals blocked, ends the process by SIGSYS.
+//! In a run, a trapped call that has an answer by libc's name has the same answer here, and the counter shows the virtual
+//! clock in nanoseconds. Any other is an escape: the run ends with the call and the task, and the call fails. Outside a run
+//! it is made. The filter is installed on the thread that forks, and its children and their threads inherit it; it lasts as
+//! long as they do. Once it is there, no process can be started from that thread or its children by libc itself, which does
+//! so with all signals blocked: that ends the process by SIGSYS. A thread can be, since libc makes those of
+//! `pthread_create` by the same call; the few functions that start one in secret are named in `interpose`.
 
 use crate::interpose::{self, escapes};
 use crate::line::Line;
@@ -51,8 +53,13 @@ pub fn is_installed() -> bool {
     FILTERED.get()
 }
 
-/// Whether this process is one in which starting a thread is trapped, run or not.
-pub(crate) fn forbids_threads() -> bool {
+/// A thread begins whose maker had the filter, or not.
+pub(crate) fn begin_thread(filtered: bool) {
+    FILTERED.set(filtered);
+}
+
+/// Whether this process is one in which starting a process is trapped, run or not.
+pub(crate) fn forbids_processes() -> bool {
     is_installed() && captured()
 }
 
@@ -130,9 +137,8 @@ const ARGUMENT: u32 = 16;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
 /// Calls from inside libc that only an escape makes: whatever their arguments …
-const NEVER: [i64; 9] = [
+const NEVER: [i64; 8] = [
     libc::SYS_getrandom,
-    libc::SYS_clone3,
     libc::SYS_vfork,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -142,8 +148,13 @@ const NEVER: [i64; 9] = [
     libc::SYS_clock_nanosleep,
 ];
 /// … or if the argument of this index has one of these bits.
-const SOMETIMES: [(i64, u32, u32); 3] =
-    [(libc::SYS_clone, 0, libc::CLONE_VM as u32), (libc::SYS_open, 1, WRITE_BITS), (libc::SYS_openat, 2, WRITE_BITS)];
+const SOMETIMES: [(i64, u32, u32); 3] = [
+    (libc::SYS_clone, 0, libc::CLONE_VFORK as u32),
+    (libc::SYS_open, 1, WRITE_BITS),
+    (libc::SYS_openat, 2, WRITE_BITS),
+];
+/// Its code and data, with room for what newer kernels add.
+const VDSO_BYTES: u64 = 0x4000;
 const WRITE_BITS: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
 
 /// The filter as a program of the classic packet filter.
@@ -181,6 +192,9 @@ fn filter(libc: &[Text]) -> io::Result<Vec<libc::sock_filter>> {
     }
     p.push(op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0));
     p.push(op(LOAD, NUMBER, 0, 0));
+    // Its flags lie in memory, which no filter sees. Without it libc calls clone, whose flags tell threads from processes.
+    let unknown = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    p.extend([op(EQUAL, libc::SYS_clone3 as u32, 0, 1), op(RETURN, unknown, 0, 0)]);
     for number in NEVER {
         p.extend([op(EQUAL, number as u32, 0, 1), op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0)]);
     }
@@ -198,19 +212,17 @@ fn filter(libc: &[Text]) -> io::Result<Vec<libc::sock_filter>> {
 }
 
 /// System calls that touch nothing but the process itself: what a program's own allocator or lock makes.
-const PRIVATE: [i64; 14] = [
+const PRIVATE: [i64; 12] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
     libc::SYS_brk,
-    libc::SYS_futex,
     libc::SYS_membarrier,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_sigaltstack,
-    libc::SYS_sched_yield,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -244,6 +256,11 @@ unsafe fn answer(number: i64, args: [i64; 6]) -> i64 {
             // A thread made here would begin inside this handler.
             return if starts_thread { -libc::EAGAIN as i64 } else { raw::call(number, args) };
         };
+        if escapes::forbidden(number, args).is_none()
+            && let Some(answer) = interpose::syscall::answer(world, number, args)
+        {
+            return answer;
+        }
         let opens = match number {
             libc::SYS_open => Some((args[0], args[1])),
             libc::SYS_openat => Some((args[1], args[2])),
@@ -290,7 +307,9 @@ fn name(number: i64) -> String {
     if known.is_empty() { format!("number {number}") } else { format!("{known} (number {number})") }
 }
 
-/// If this SIGSEGV is a forbidden reading of the time stamp counter, ends the run as escaped, answers 0, and returns true.
+/// If this SIGSEGV is a forbidden reading of the time stamp counter, answers it and returns true: with the virtual clock,
+/// as a counter of one gigahertz that began when the simulated machine did. Libc's clocks, in the vDSO, would take that for
+/// the real counter: they are an escape, and read 0.
 ///
 /// # Safety
 /// `context` is what the kernel passed to the handler.
@@ -299,7 +318,7 @@ pub(crate) unsafe fn time_stamp(context: *mut c_void) -> bool {
         return false;
     }
     // SAFETY: the kernel's ucontext is valid and ours while the handler runs. The faulting instruction was just fetched, so
-    // its bytes can be read; the third only where the first two announce one.
+    // its bytes can be read; the third only where the first two announce one. getauxval takes a number.
     unsafe {
         let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
         let at = registers[libc::REG_RIP as usize] as *const u8;
@@ -311,16 +330,21 @@ pub(crate) unsafe fn time_stamp(context: *mut c_void) -> bool {
             (0x0f, 0x01) if at.add(2).read() == 0xf9 => (3, "rdtscp"),
             _ => return false,
         };
-        note(NoteKind::Escaped, call.as_bytes());
-        if let Some(world) = interpose::world() {
-            interpose::escape(world, call.into());
-        }
+        let vdso = libc::getauxval(libc::AT_SYSINFO_EHDR);
+        let counter = match interpose::world() {
+            Some(world) if !(vdso..vdso + VDSO_BYTES).contains(&(at as u64)) => world.read_monotonic_ns(),
+            Some(world) => {
+                note(NoteKind::Escaped, call.as_bytes());
+                interpose::escape(world, format!("{call} by libc itself"));
+                0
+            }
+            None => 0,
+        };
         registers[libc::REG_RIP as usize] += length;
-        for register in [libc::REG_RAX, libc::REG_RDX] {
-            registers[register as usize] = 0;
-        }
+        registers[libc::REG_RAX as usize] = counter as i64 & 0xffff_ffff;
+        registers[libc::REG_RDX as usize] = (counter >> 32) as i64;
         if length == 3 {
-            registers[libc::REG_RCX as usize] = 0;
+            registers[libc::REG_RCX as usize] = 0; // The processor's number.
         }
         true
     }

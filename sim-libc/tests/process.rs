@@ -11,7 +11,7 @@ mod linux {
     use std::hint::black_box;
     use std::time::{Duration, Instant};
 
-    const MODES: [fn(&Order) -> i32; 15] = [
+    const MODES: [fn(&Order) -> i32; 16] = [
         empty,
         aborts,
         segfaults,
@@ -26,7 +26,8 @@ mod linux {
         waits,
         escapes,
         passes,
-        starts_a_thread_behind_us,
+        starts_a_process_behind_us,
+        asks_past_libc,
     ];
 
     fn body(order: &Order) -> i32 {
@@ -329,27 +330,12 @@ mod linux {
         }
     }
 
-    extern "C" fn thread(_: *mut libc::c_void) -> *mut libc::c_void {
-        std::ptr::null_mut()
-    }
-
     /// A way past libc's symbols: what it is called in the verdict, and how it is gone.
     type Way = (&'static str, fn() -> i64);
 
-    const WAYS: [Way; 6] = [
-        ("system call getrandom (number 318), not by libc's name", || {
-            let mut buffer = [0u8; 16];
-            own_system_call(libc::SYS_getrandom, buffer.as_mut_ptr() as i64, 16)
-        }),
+    const WAYS: [Way; 3] = [
         ("system call socket(AF_INET), not by libc's name", || own_system_call(libc::SYS_socket, 2, 1)),
         ("system call number 102, not by libc's name", || own_system_call(libc::SYS_getuid, 0, 0)),
-        // SAFETY: reading a counter.
-        ("rdtsc", || unsafe { std::arch::x86_64::_rdtsc() } as i64),
-        ("rdtscp", || {
-            let mut processor = 0;
-            // SAFETY: reading a counter; the processor's number goes to a local.
-            unsafe { std::arch::x86_64::__rdtscp(&mut processor) as i64 }
-        }),
         ("open(\"/tmp/sim-libc-real\", O_RDWR|O_CREAT|O_TRUNC)", || {
             type Open = extern "C" fn(*const libc::c_char, *const libc::c_char) -> *mut libc::c_void;
             // SAFETY: the C signature of fopen.
@@ -384,21 +370,63 @@ mod linux {
         assert!(!std::path::Path::new("/tmp/sim-libc-real").exists());
     }
 
-    fn starts_a_thread_behind_us(_: &Order) -> i32 {
-        type Create = extern "C" fn(
-            *mut libc::pthread_t,
-            *const libc::pthread_attr_t,
-            extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
-            *mut libc::c_void,
-        ) -> i32;
-        let mut id = 0;
-        // SAFETY: the C signature of pthread_create; the thread's function uses nothing.
-        let create = unsafe { std::mem::transmute::<*mut libc::c_void, Create>(behind_us(c"pthread_create")) };
-        create(&mut id, std::ptr::null(), thread, std::ptr::null_mut())
+    fn asks_past_libc(_: &Order) -> i32 {
+        let verdict = in_world(async {
+            let _on = interpose::enable();
+            let (mut one, mut two) = ([0u8; 16], [0u8; 16]);
+            assert_eq!(own_system_call(libc::SYS_getrandom, one.as_mut_ptr() as i64, 16), 16);
+            assert_eq!(own_system_call(libc::SYS_getrandom, two.as_mut_ptr() as i64, 16), 16);
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            let clock = libc::CLOCK_MONOTONIC as i64;
+            assert_eq!(own_system_call(libc::SYS_clock_gettime, clock, &raw mut time as i64), 0);
+            // SAFETY: reading a counter; the processor's number goes to a local.
+            let stamps =
+                |processor: &mut u32| unsafe { [std::arch::x86_64::_rdtsc(), std::arch::x86_64::__rdtscp(processor)] };
+            let mut processor = 7;
+            let before = stamps(&mut processor);
+            let pause = libc::timespec { tv_sec: 2, tv_nsec: 5 };
+            assert_eq!(own_system_call(libc::SYS_nanosleep, &raw const pause as i64, 0), 0);
+            let after = stamps(&mut processor);
+            assert_eq!((after[0] - before[0], processor), (2_000_000_005, 0));
+            assert_eq!([before[1], after[1]], [before[0], after[0]]);
+            assert_eq!(before[0], time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+            interpose::pass_through(|| process::report(&[one, two].concat()));
+        });
+        assert_eq!(verdict, Ok(()));
+        0
     }
 
-    fn a_thread_that_libc_starts_is_an_escape() {
-        child(starts_a_thread_behind_us, Limits::default(), |e| {
+    fn what_goes_past_libc_and_has_an_answer_gets_it() {
+        let mut reports = Vec::new();
+        for _ in 0..2 {
+            child(asks_past_libc, Limits::default(), |e| {
+                assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", text(e.output));
+                reports.push(e.report.to_vec());
+            });
+        }
+        assert_eq!(reports[0], reports[1]);
+        assert!(reports[0].len() == 32 && reports[0][..16] != reports[0][16..]);
+    }
+
+    fn starts_a_process_behind_us(_: &Order) -> i32 {
+        type Spawn = extern "C" fn(
+            *mut i32,
+            *const libc::c_char,
+            *const libc::c_void,
+            *const libc::c_void,
+            *const *const libc::c_char,
+            *const *const libc::c_char,
+        ) -> i32;
+        let mut id = 0;
+        let args = [c"true".as_ptr(), std::ptr::null()];
+        // SAFETY: the C signature of posix_spawn.
+        let spawn = unsafe { std::mem::transmute::<*mut libc::c_void, Spawn>(behind_us(c"posix_spawn")) };
+        let none = std::ptr::null();
+        spawn(&mut id, c"/bin/true".as_ptr(), none, none, args.as_ptr(), &none.cast())
+    }
+
+    fn a_process_that_libc_starts_is_an_escape() {
+        child(starts_a_process_behind_us, Limits::default(), |e| {
             assert_eq!(e.exit, Exit::Signal(libc::SIGSYS));
             assert_eq!(e.note.map(|n| n.kind), Some(NoteKind::Escaped));
         });
@@ -566,7 +594,8 @@ mod linux {
             ("lines_of_a_run_carry_time_and_node", lines_of_a_run_carry_time_and_node),
             ("a_thread_that_waits_for_nobody_is_stuck_at_once", a_thread_that_waits_for_nobody_is_stuck_at_once),
             ("what_goes_past_libc_is_an_escape", what_goes_past_libc_is_an_escape),
-            ("a_thread_that_libc_starts_is_an_escape", a_thread_that_libc_starts_is_an_escape),
+            ("what_goes_past_libc_and_has_an_answer_gets_it", what_goes_past_libc_and_has_an_answer_gets_it),
+            ("a_process_that_libc_starts_is_an_escape", a_process_that_libc_starts_is_an_escape),
             ("outside_a_run_nothing_is_an_escape", outside_a_run_nothing_is_an_escape),
             ("a_child_misses_no_guarantee", a_child_misses_no_guarantee),
             ("children_run_side_by_side", children_run_side_by_side),

@@ -1,4 +1,4 @@
-//! Ways out of the simulation: threads, processes, sockets, changes to the real file system. In a run each ends it as
+//! Ways out of the simulation: processes, sockets, changes to the real file system. In a run each ends it as
 //! escaped, naming call and task, and fails; outside they are libc's.
 //!
 //! Reading real files is allowed: programs read their configuration and tests their fixtures. So is writing to where
@@ -78,6 +78,8 @@ pub(crate) unsafe fn forbidden(number: i64, args: [i64; 6]) -> Option<String> {
         libc::SYS_execve => format!("execve({})", path(0)),
         libc::SYS_execveat => format!("execveat({})", path(1)),
         libc::SYS_kill => format!("kill({}, {})", args[0], args[1]),
+        libc::SYS_tkill => format!("tkill({}, {})", args[0], args[1]),
+        libc::SYS_tgkill => format!("tgkill({}, {}, {})", args[0], args[1], args[2]),
         libc::SYS_socket => format!("socket({})", family(args[0] as i32)),
         libc::SYS_socketpair => format!("socketpair({})", family(args[0] as i32)),
         libc::SYS_epoll_create | libc::SYS_epoll_create1 => "epoll_create".into(),
@@ -135,29 +137,6 @@ unsafe fn outside_only(number: i64, args: [i64; 6]) -> i64 {
 }
 
 /// # Safety
-/// As pthread_create(3).
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn pthread_create(
-    thread: *mut libc::pthread_t,
-    attr: *const libc::pthread_attr_t,
-    start: *mut c_void,
-    arg: *mut c_void,
-) -> i32 {
-    if let Some(world) = world() {
-        escape(world, "pthread_create".into());
-        return libc::EAGAIN;
-    }
-    if trap::forbids_threads() {
-        return libc::EAGAIN;
-    }
-    real!(
-        pthread_create(thread, attr, start, arg):
-            fn(*mut libc::pthread_t, *const libc::pthread_attr_t, *mut c_void, *mut c_void) -> i32,
-        else libc::ENOSYS
-    )
-}
-
-/// # Safety
 /// As fork(2).
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn fork() -> i32 {
@@ -204,7 +183,7 @@ macro_rules! spawns {
                 escape(world, format!("{}({})", stringify!($name), unsafe { name(path) }));
                 return libc::EAGAIN;
             }
-            if trap::forbids_threads() {
+            if trap::forbids_processes() {
                 return libc::EAGAIN;
             }
             real!(

@@ -15,10 +15,11 @@ pub(crate) mod escapes;
 mod machine;
 mod output;
 pub(crate) mod real;
-mod syscall;
-mod time;
+pub(crate) mod syscall;
+mod thread;
+pub(crate) mod time;
 
-use crate::{process, trap};
+use crate::{process, threads, trap};
 use sim_core::{Verdict, World};
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -64,6 +65,7 @@ pub fn enable() -> Interposed {
     std::hint::black_box(&SYMBOLS);
     let before = ON.replace(true);
     if !before {
+        threads::enter();
         trap::enter();
     }
     Interposed { before, stays_on_thread: PhantomData }
@@ -94,6 +96,22 @@ pub fn pass_through<R>(f: impl FnOnce() -> R) -> R {
 #[inline]
 pub(crate) fn world() -> Option<&'static World> {
     if ON.get() { World::current() } else { None }
+}
+
+/// Whether symbols answer on this thread from the World it runs, if it runs one.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    ON.get()
+}
+
+/// A thread of the run begins.
+pub(crate) fn begin_thread() {
+    ON.set(true);
+}
+
+/// A thread of the run has ended: what else it does is libc's.
+pub(crate) fn end_thread() {
+    ON.set(false);
 }
 
 /// Ends the run: the program made `call`.
@@ -128,8 +146,11 @@ symbols! {
     time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
     machine: sched_getaffinity sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
     output: write writev;
-    escapes: pthread_create fork vfork execve posix_spawn posix_spawnp system popen kill socket socketpair epoll_create
+    escapes: fork vfork execve posix_spawn posix_spawnp system popen kill socket socketpair epoll_create
         epoll_create1 open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat
         mkdir mkdirat rmdir truncate truncate64 link linkat symlink symlinkat;
+    thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
+        pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
+        thrd_detach thrd_yield thrd_sleep;
     syscall: syscall;
 }

@@ -1,11 +1,9 @@
 //! syscall(2): the same answers for callers that name system calls by number, as std, getrandom 0.2 and parking_lot do.
 
 use super::{entropy, errno, escape, escapes, machine, output, time, world};
-use crate::{process, raw};
+use crate::{raw, threads};
 use libc::timespec;
 use sim_core::World;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
 /// # Safety
 /// As the system call of that number. Variadic in C: integer arguments stand in the same registers and stack places as
@@ -17,6 +15,8 @@ pub(super) unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: 
     unsafe {
         let answered = match world() {
             Some(world) => answer(world, number, args),
+            // Another thread of the run may wait there, or be waited for.
+            None if number == libc::SYS_futex => threads::world().and_then(|world| threads::futex::futex(world, args)),
             None => None,
         };
         errno(answered.unwrap_or_else(|| raw::call(number, args)))
@@ -27,7 +27,7 @@ pub(super) unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: 
 ///
 /// # Safety
 /// As the system call.
-unsafe fn answer(world: &World, number: i64, args: [i64; 6]) -> Option<i64> {
+pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) -> Option<i64> {
     let [a, b, c, ..] = args;
     // SAFETY: the caller's promise; the casts follow the calls' signatures.
     unsafe {
@@ -42,7 +42,11 @@ unsafe fn answer(world: &World, number: i64, args: [i64; 6]) -> Option<i64> {
             libc::SYS_getpid | libc::SYS_gettid => machine::pid(world),
             libc::SYS_getppid => 1,
             libc::SYS_write => return output::put(a as i32, b as *const u8, c as usize),
-            libc::SYS_futex => return futex(world, args),
+            libc::SYS_futex => return threads::futex::futex(world, args),
+            libc::SYS_sched_yield => {
+                threads::yield_now();
+                0
+            }
             libc::SYS_open => return refused(escapes::may_open(world, "open", a as *const _, b as i32)),
             libc::SYS_openat => return refused(escapes::may_open(world, "open", b as *const _, c as i32)),
             libc::SYS_openat2 => {
@@ -60,46 +64,4 @@ unsafe fn answer(world: &World, number: i64, args: [i64; 6]) -> Option<i64> {
 
 fn refused(allowed: bool) -> Option<i64> {
     if allowed { None } else { Some(-libc::EPERM as i64) }
-}
-
-/// Waiting on a futex. With a deadline, virtual time passes until it. Without one nobody would ever wake it: a child of
-/// the launcher has one thread. It says so and ends, where on a real machine it would hang.
-///
-/// # Safety
-/// As futex(2).
-unsafe fn futex(world: &World, [word, operation, value, timeout, ..]: [i64; 6]) -> Option<i64> {
-    let absolute = match operation as i32 & libc::FUTEX_CMD_MASK {
-        libc::FUTEX_WAIT => false,
-        libc::FUTEX_WAIT_BITSET => true,
-        _ => return None,
-    };
-    // SAFETY: the caller's promise: an aligned word, and a timespec or null.
-    let (now, timeout) = unsafe {
-        let word = word as *const AtomicU32;
-        if word.is_null() {
-            return None;
-        }
-        ((*word).load(Relaxed), (timeout as *const timespec).as_ref())
-    };
-    if now != value as u32 {
-        return Some(-libc::EAGAIN as i64);
-    }
-    let Some(timeout) = timeout else {
-        if process::captured() {
-            process::note(process::NoteKind::Stuck, b"waits for a lock or a thread that nobody will release");
-            raw::exit(process::STUCK_STATUS);
-        }
-        return None;
-    };
-    if timeout.tv_sec < 0 || !(0..1_000_000_000).contains(&timeout.tv_nsec) {
-        return Some(-libc::EINVAL as i64);
-    }
-    let until = Duration::new(timeout.tv_sec as u64, timeout.tv_nsec as u32);
-    let wait = match (absolute, operation as i32 & libc::FUTEX_CLOCK_REALTIME != 0) {
-        (false, _) => until,
-        (true, false) => until.saturating_sub(Duration::from_nanos(world.read_monotonic_ns())),
-        (true, true) => until.saturating_sub(Duration::from_nanos(world.read_wall_ns())),
-    };
-    world.spend(wait);
-    Some(-libc::ETIMEDOUT as i64)
 }

@@ -2,9 +2,9 @@
 
 use super::real::real;
 use super::{errno, world};
-use crate::{raw, trap};
+use crate::{raw, threads, trap};
 use libc::{clockid_t, timespec, timeval};
-use sim_core::World;
+use sim_core::{Instant, World};
 use std::time::Duration;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -40,6 +40,14 @@ fn join(ts: timespec) -> Option<Duration> {
     valid.then(|| Duration::new(ts.tv_sec as u64, ts.tv_nsec as u32))
 }
 
+/// The virtual time that a time limit of `clock` means, relative or absolute; `None` if it is no time, or there is no such
+/// clock.
+pub(crate) fn deadline(world: &World, clock: clockid_t, limit: timespec, absolute: bool) -> Option<Instant> {
+    let limit = join(limit)?;
+    let left = if absolute { limit.saturating_sub(Duration::from_nanos(read_ns(world, clock)?)) } else { limit };
+    Some(world.now() + left)
+}
+
 /// In the kernel's convention.
 ///
 /// # Safety
@@ -68,18 +76,16 @@ pub(super) unsafe fn get_day(world: &World, out: *mut timeval) -> i64 {
 
 /// # Safety
 /// `request` is valid for reads, or null.
-pub(super) unsafe fn sleep_on(world: &World, clock: clockid_t, flags: i32, request: *const timespec) -> i64 {
+pub(super) unsafe fn sleep_on(world: &'static World, clock: clockid_t, flags: i32, request: *const timespec) -> i64 {
     if request.is_null() {
         return -libc::EFAULT as i64;
     }
     // SAFETY: the caller's promise.
-    let Some(time) = join(unsafe { request.read() }) else { return -libc::EINVAL as i64 };
-    if flags & libc::TIMER_ABSTIME == 0 {
-        world.spend(time);
-        return 0;
-    }
-    let Some(now) = read_ns(world, clock) else { return -libc::EINVAL as i64 };
-    world.spend(time.saturating_sub(Duration::from_nanos(now)));
+    let request = unsafe { request.read() };
+    let Some(until) = deadline(world, clock, request, flags & libc::TIMER_ABSTIME != 0) else {
+        return -libc::EINVAL as i64;
+    };
+    threads::sleep(world, until.since(world.now()));
     0
 }
 

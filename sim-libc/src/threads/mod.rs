@@ -1,15 +1,77 @@
 //! Threads of the program on the World's baton: one runs at a time, and another only where that one waits.
 //!
-//! [`wait`] is the one way in which anything in this crate makes the calling thread stand still.
+//! [`wait`] is the one way in which anything in this crate makes the calling thread stand still. `seat.rs` holds the OS
+//! threads: how they begin, hand over and end. `queues.rs` holds who waits at which address, for the locks of libc
+//! (`interpose/locks.rs`) and for `futex.rs`, on which the locks of std and of most crates rest.
+//!
+//! # When a thread waits, and when time passes
+//!
+//! A thread that sleeps or waits with a time limit lets all others run, and the events of the World happen at their times.
+//! One exception keeps a program without threads what it is: where a *task* sleeps its thread and no thread was ever
+//! started, nobody could run meanwhile, so its sleep moves the clock and nothing else.
+//!
+//! What is deliberately absent: preemption. A thread that computes for ever without a call that waits is stuck, and the
+//! watchdog says so. Threads that libc starts for itself (aio, timers that notify by thread) are not ours and are refused.
 
+pub(crate) mod futex;
+pub(crate) mod queues;
+mod seat;
+
+pub(crate) use seat::{Start, detach, join, number, start};
+
+use crate::interpose;
+use queues::Queues;
+use seat::Seats;
 use sim_core::{Instant, World};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+thread_local! {
+    /// Whether this thread's World has more threads than one. Const and without destructor, as in `interpose`.
+    static SEATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What this crate knows of a World's threads.
+#[derive(Default)]
+pub(crate) struct Threads {
+    seats: Seats,
+    pub queues: Queues,
+}
+
+/// The threads of a World.
+pub(crate) fn of(world: &World) -> Rc<Threads> {
+    world.extension()
+}
+
+/// The World in which the calling thread waits and wakes. Also where symbols pass through: another thread of the run may
+/// hold the lock.
+#[inline]
+pub(crate) fn world() -> Option<&'static World> {
+    if interpose::is_on() || SEATED.get() { World::current() } else { None }
+}
+
+/// A run begins on this thread.
+pub(crate) fn enter() {
+    SEATED.set(false);
+}
+
+/// Whether a second thread was ever started in this thread's World.
+pub(crate) fn has_threads() -> bool {
+    SEATED.get()
+}
+
+/// Whether others can run while the calling thread waits; see the head of this module.
+pub(crate) fn stands_still(world: &World) -> bool {
+    SEATED.get() || world.task_id().is_none()
+}
 
 /// Lets the calling thread wait until `poll` is ready, and everything else of the run go on meanwhile; `None` if `until`
 /// has come before that. `what` names it in the report of a deadlock: "a TCP connection to accept".
 ///
 /// `poll` is called at once, and again whenever the waker it was given is woken, or for no reason. Nothing of the World
-/// may be borrowed by the caller. Without a World, and where the program of a dead incarnation goes on, it never is.
+/// may be borrowed by the caller. `None` without a World.
 pub fn wait<R>(
     what: &'static str,
     until: Option<Instant>,
@@ -29,7 +91,24 @@ pub fn wait<R>(
     }
 }
 
-/// Lets everything else that is ready run first, and a little time pass.
+/// Lets everything else that is ready run first, and a little time pass. Does nothing for a task where no thread was ever
+/// started.
 pub fn yield_now() {
-    World::with_current(World::yield_thread);
+    if let Some(world) = World::current().filter(|world| stands_still(world)) {
+        world.yield_thread();
+    }
+}
+
+/// Lets the calling thread sleep.
+pub(crate) fn sleep(world: &'static World, time: Duration) {
+    if !stands_still(world) {
+        return world.spend(time);
+    }
+    let until = world.now() + time;
+    if time.is_zero() {
+        return world.yield_thread();
+    }
+    while world.now() < until {
+        world.block_thread("its sleep to end", Some(until));
+    }
 }
