@@ -10,12 +10,14 @@ mod files;
 mod graph;
 mod hunk;
 mod hunks;
+mod lock;
 mod shadow;
 mod tokio;
 
 use crate::metadata::{Metadata, Package, metadata};
 use serde::{Deserialize, Serialize};
 use shadow::Shadow;
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -138,7 +140,9 @@ fn home(project: &Metadata, target: &Path) -> Result<(PathBuf, Vec<String>), Str
 
 fn writable(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    tempfile::tempfile_in(folder).map(drop)
+    tempfile::tempfile_in(folder)?;
+    // Also a project that does not ignore its target folder looks as before to git.
+    files::write(&folder.with_file_name(".gitignore"), b"*\n")
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, String> {
@@ -232,16 +236,7 @@ impl Preparation<'_> {
         };
         let source = Source { version: known.version.clone(), folder: known.folder.clone() };
         source.generate(&self.copy(), &Extra { sim, rustix: known.rustix.clone() })?;
-        let mut arguments = self.arguments();
-        arguments.extend(self.ask.resolving());
-        // All that sim needs may be at hand, and then no network is waited for.
-        let mut at_hand = arguments.clone();
-        at_hand.push("--offline".into());
-        let graph = match metadata(Some(&self.manifest()), &at_hand) {
-            Err(_) if !self.ask.offline => metadata(Some(&self.manifest()), &arguments),
-            resolved => resolved,
-        };
-        let graph = graph.map_err(|cargo| {
+        let graph = self.resolve_patched().map_err(|cargo| {
             format!(
                 "{cargo}\nthe project cannot be resolved with the generated tokio, which needs the crate sim and what that \
                  depends on; nothing was built: if they are not at hand, run once with a network"
@@ -252,6 +247,29 @@ impl Preparation<'_> {
             return Err("the versions of rustix in the graph are not those that the generated tokio asks for".into());
         }
         Ok((known, graph))
+    }
+
+    /// Resolves with the patch. Versions that the lock has and sim cannot live with are let go, one conflict at a time.
+    fn resolve_patched(&self) -> Result<Metadata, String> {
+        let mut arguments = self.arguments();
+        arguments.extend(self.ask.resolving());
+        // All that sim needs may be at hand, and then no network is waited for.
+        let mut at_hand = arguments.clone();
+        at_hand.push("--offline".into());
+        let mut let_go = BTreeSet::new();
+        let mut tries = [&at_hand, &arguments].into_iter().filter(|tried| !self.ask.offline || *tried == &at_hand);
+        let mut tried = tries.next().unwrap_or(&arguments);
+        loop {
+            let cargo = match metadata(Some(&self.manifest()), tried) {
+                Ok(graph) => return Ok(graph),
+                Err(cargo) => cargo,
+            };
+            let names: Vec<String> =
+                lock::conflicting(&cargo).into_iter().filter(|n| let_go.insert(n.clone())).collect();
+            if names.is_empty() || !lock::let_go(&self.shadow.lock(), &names)? {
+                tried = tries.next().ok_or(cargo)?;
+            }
+        }
     }
 }
 

@@ -145,6 +145,12 @@ fn operated(text: &str, extra: &Extra) -> Result<String, String> {
         rustix.insert("features", Value::from_iter(["use-libc"]));
         dependencies.insert(&format!("sim-rustix-{i}"), value(rustix));
     }
+    // A path dependency's warnings are shown, and these are not the user's.
+    let lints = manifest.entry("lints").or_insert(Item::Table(Table::new()));
+    let rust = lints.as_table_like_mut().map(|l| l.entry("rust").or_insert(Item::Table(Table::new())));
+    if let Some(rust) = rust.and_then(Item::as_table_like_mut) {
+        rust.insert("warnings", value("allow"));
+    }
     // It is nobody's member, whatever manifests stand in the folders around it.
     manifest.insert("workspace", Item::Table(Table::new()));
     Ok(manifest.to_string())
@@ -169,5 +175,6 @@ mod tests {
         assert!(made["target"]["cfg(unix)"].get("dev-dependencies").is_none());
         assert!(made.get("dev-dependencies").is_none() && made.get("test").is_none());
         assert!(made.get("workspace").is_some());
+        assert_eq!(made["lints"]["rust"]["warnings"].as_str(), Some("allow"));
     }
 }
