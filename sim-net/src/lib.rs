@@ -17,6 +17,6 @@ pub use api::{
     unix_unlink,
 };
 pub use model::{
-    Attempt, Config, Credentials, Effect, Errno, Id, LinkConfig, Network, Odds, PipeEnd, Receive, Received, Route,
-    StreamId, TcpOptions, UnixKind,
+    Attempt, BindOptions, Config, Credentials, Effect, Errno, Id, KeepAlive, LinkConfig, Network, Odds, PipeEnd,
+    Receive, Received, Route, StreamId, StreamState, TcpOptions, UnixKind,
 };

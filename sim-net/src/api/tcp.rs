@@ -2,7 +2,7 @@
 
 use super::wakers::Watch;
 use super::{Net, News, Readiness, as_node, attempt, filling, on, on_drop, poll, slot};
-use crate::model::{Attempt, Id, StreamId, TcpOptions};
+use crate::model::{Attempt, BindOptions, Errno, Id, StreamId, StreamState, TcpOptions};
 use sim_core::DeviceCx;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -38,9 +38,24 @@ impl TcpBound {
     /// # Panics
     /// Outside the machines.
     pub fn bind(addr: SocketAddr) -> io::Result<TcpBound> {
+        TcpBound::bind_with(addr, BindOptions::default())
+    }
+
+    /// The same, sharing the address with others where `how` on both sides allows it.
+    pub fn bind_with(addr: SocketAddr, how: BindOptions) -> io::Result<TcpBound> {
         as_node("TcpListener::bind", |net, node, cx| {
-            Ok(TcpBound { id: net.bind_tcp(node, addr, cx)?, epoch: net.epoch })
+            Ok(TcpBound { id: net.bind_tcp(node, addr, how, cx)?, epoch: net.epoch })
         })
+    }
+
+    /// The options of the stream, or of the streams of the listener, that comes from it.
+    pub fn options(&self) -> io::Result<TcpOptions> {
+        on(self.epoch, |net, _| net.listener_options(self.id).copied())
+    }
+
+    /// Changes them.
+    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+        on(self.epoch, |net, _| net.listener_options(self.id).map(change))
     }
 
     /// Where it is bound.
@@ -49,18 +64,40 @@ impl TcpBound {
     }
 
     /// Listens. `backlog` + 1 connections may wait to be accepted; SYNs of more are dropped.
-    pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
+    ///
+    /// # Errors
+    /// `AddrInUse` if a socket that shares the address listens already; the socket stays bound then.
+    pub fn try_listen(self, backlog: u32) -> Result<TcpListener, (TcpBound, io::Error)> {
         let (id, epoch) = (self.id, self.epoch);
-        on(epoch, |net, _| net.listen(id, backlog))?;
-        std::mem::forget(self);
-        Ok(TcpListener { id, epoch })
+        match on(epoch, |net, _| net.listen(id, backlog)) {
+            Ok(()) => {
+                std::mem::forget(self);
+                Ok(TcpListener { id, epoch })
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// The same where a failure is the end of the socket.
+    pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
+        self.try_listen(backlog).map_err(|(_, error)| error)
     }
 
     /// Starts to connect from here.
     pub fn connect(self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.try_connect(to).map_err(|(_, error)| error)
+    }
+
+    /// The same, giving the socket back, still bound, if connecting cannot even begin.
+    pub fn try_connect(self, to: SocketAddr) -> Result<TcpStream, (TcpBound, io::Error)> {
         let (id, epoch) = (self.id, self.epoch);
-        // If this fails, the drop of `self` unbinds; if not, its name is stale and the drop finds nothing.
-        as_node("TcpSocket::connect", |net, node, cx| Ok(TcpStream { id: net.connect(node, Some(id), to, cx)?, epoch }))
+        let connecting =
+            as_node("TcpSocket::connect", |net, node, cx| net.connect(node, Some(id), to, TcpOptions::default(), cx));
+        match connecting {
+            // The name of `self` is stale now, and its drop finds nothing.
+            Ok(id) => Ok(TcpStream { id, epoch }),
+            Err(error) => Err((self, error)),
+        }
     }
 }
 
@@ -130,12 +167,27 @@ impl TcpListener {
 
     /// IP_TTL, as it was set.
     pub fn ttl(&self) -> io::Result<u32> {
-        on(self.epoch, |net, _| net.listener_ttl(self.id).copied())
+        on(self.epoch, |net, _| Ok(net.listener_options(self.id)?.ttl))
     }
 
     /// Keeps IP_TTL; no link counts hops.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        on(self.epoch, |net, _| net.listener_ttl(self.id).map(|t| *t = ttl))
+        self.set_options(|o| o.ttl = ttl)
+    }
+
+    /// The options that accepted streams begin with.
+    pub fn options(&self) -> io::Result<TcpOptions> {
+        on(self.epoch, |net, _| net.listener_options(self.id).copied())
+    }
+
+    /// Changes them, for streams whose handshake has not begun.
+    pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
+        on(self.epoch, |net, _| net.listener_options(self.id).map(change))
+    }
+
+    /// Listens a second time: `backlog` + 1 connections may wait from now on.
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        on(self.epoch, |net, _| net.listen(self.id, backlog))
     }
 }
 
@@ -159,8 +211,13 @@ impl TcpStream {
     /// # Panics
     /// Outside the machines.
     pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect_with(to, TcpOptions::default())
+    }
+
+    /// The same with options that were set before.
+    pub fn connect_with(to: SocketAddr, options: TcpOptions) -> io::Result<TcpStream> {
         as_node("TcpStream::connect", |net, node, cx| {
-            Ok(TcpStream { id: net.connect(node, None, to, cx)?, epoch: net.epoch })
+            Ok(TcpStream { id: net.connect(node, None, to, options, cx)?, epoch: net.epoch })
         })
     }
 
@@ -199,11 +256,22 @@ impl TcpStream {
 
     /// Looks at what is there.
     pub fn poll_peek_with(&self, cx: &mut Context<'_>, room: usize, put: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
+        self.poll_peek_from(cx, 0, room, put)
+    }
+
+    /// Looks at what is there behind the next `offset` bytes (SO_PEEK_OFF).
+    pub fn poll_peek_from(
+        &self,
+        cx: &mut Context<'_>,
+        offset: usize,
+        room: usize,
+        put: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
         poll(
             self.epoch,
             cx,
             "bytes from a TCP stream",
-            |net, _| net.peek(self.id, room, put),
+            |net, _| net.peek(self.id, offset, room, put),
             |net, waker| self.watch(net).readers.add(waker),
         )
     }
@@ -248,6 +316,11 @@ impl TcpStream {
         )
     }
 
+    /// Looks at what is there behind the next `offset` bytes, without waiting.
+    pub fn try_peek_from(&self, offset: usize, room: usize, put: impl FnMut(&[u8])) -> io::Result<usize> {
+        attempt(self.epoch, |net, _| net.peek(self.id, offset, room, put))
+    }
+
     /// Reads without waiting.
     pub fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
         self.try_read_with(out.len(), filling(out))
@@ -286,7 +359,43 @@ impl TcpStream {
 
     /// Ends this side's direction; the peer reads an end after what was written.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        on(self.epoch, |net, cx| net.shutdown(self.id, cx))
+        self.shutdown(false, true)
+    }
+
+    /// Ends one or both directions. After the reading one was, reads give what is there and what still comes, then 0.
+    /// Shutting a stream down that is connecting gives the handshake up.
+    ///
+    /// # Errors
+    /// ENOTCONN once the connection is closed.
+    pub fn shutdown(&self, read: bool, write: bool) -> io::Result<()> {
+        on(self.epoch, |net, cx| net.shutdown(self.id, read, write, cx))
+    }
+
+    /// Ready when the peer has acknowledged everything, the end too if there is one, or the connection is gone: what
+    /// closing with SO_LINGER waits for.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll(
+            self.epoch,
+            cx,
+            "a TCP peer to acknowledge everything",
+            |net, cx| Ok(net.drained(self.id, cx)?.then_some(())),
+            |net, waker| self.watch(net).writers.add(waker),
+        )
+    }
+
+    /// Where the connection stands: what `connect`, `getpeername` and TCP_INFO go by.
+    pub fn state(&self) -> io::Result<StreamState> {
+        on(self.epoch, |net, cx| net.stream_state(self.id, cx))
+    }
+
+    /// Bytes that wait to be read (FIONREAD).
+    pub fn unread(&self) -> io::Result<usize> {
+        on(self.epoch, |net, _| net.unread(self.id))
+    }
+
+    /// Bytes that were written and are not acknowledged yet (SIOCOUTQ).
+    pub fn unacknowledged(&self) -> io::Result<usize> {
+        on(self.epoch, |net, cx| net.unacknowledged(self.id, cx))
     }
 
     /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
@@ -357,8 +466,14 @@ impl TcpStream {
     }
 
     /// The peer's address.
+    ///
+    /// # Errors
+    /// ENOTCONN before the handshake is done and once the connection is closed.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        on(self.epoch, |net, _| Ok(net.stream_addrs(self.id)?[1]))
+        on(self.epoch, |net, cx| match net.stream_state(self.id, cx)? {
+            StreamState::Connected => Ok(net.stream_addrs(self.id)?[1]),
+            StreamState::Connecting | StreamState::Closed => Err(Errno::ENOTCONN),
+        })
     }
 
     /// Takes the error that broke the stream, if nobody was told yet.
@@ -368,12 +483,12 @@ impl TcpStream {
 
     /// The options, as they were set.
     pub fn options(&self) -> io::Result<TcpOptions> {
-        on(self.epoch, |net, _| net.stream_options(self.id).copied())
+        on(self.epoch, |net, _| net.stream_options(self.id))
     }
 
     /// Changes options.
     pub fn set_options(&self, change: impl FnOnce(&mut TcpOptions)) -> io::Result<()> {
-        on(self.epoch, |net, _| net.stream_options(self.id).map(change))
+        on(self.epoch, |net, cx| net.set_stream_options(self.id, change, cx))
     }
 }
 

@@ -1,7 +1,7 @@
 //! UDP handles.
 
 use super::{Readiness, as_node, attempt, on, on_drop, poll, slot};
-use crate::model::Id;
+use crate::model::{BindOptions, Id};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll, Waker, ready};
@@ -34,14 +34,33 @@ impl UdpSocket {
     /// # Panics
     /// Outside the machines.
     pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+        UdpSocket::bind_with(addr, BindOptions::default())
+    }
+
+    /// The same, sharing the address with others where `how` on both sides allows it.
+    pub fn bind_with(addr: SocketAddr, how: BindOptions) -> io::Result<UdpSocket> {
         as_node("UdpSocket::bind", |net, node, cx| {
-            Ok(UdpSocket { id: net.bind_udp(node, addr, cx)?, epoch: net.epoch })
+            Ok(UdpSocket { id: net.bind_udp(node, addr, how, cx)?, epoch: net.epoch })
         })
     }
 
     /// Sets the default destination, and receives from there only.
     pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
         on(self.epoch, |net, cx| net.connect_udp(self.id, to, cx))
+    }
+
+    /// Has no default destination any more, and receives from everywhere (`connect` with AF_UNSPEC).
+    pub fn disconnect(&self) -> io::Result<()> {
+        on(self.epoch, |net, _| net.disconnect_udp(self.id))
+    }
+
+    /// Ends one or both directions: reads that would wait give 0 bytes, sends give `BrokenPipe`.
+    ///
+    /// # Errors
+    /// ENOTCONN for a socket that is not connected; it is shut down all the same, as on Linux.
+    pub fn shutdown(&self, read: bool, write: bool) -> io::Result<()> {
+        // The effects of a failed call count, too.
+        on(self.epoch, |net, _| Ok(net.shutdown_udp(self.id, read, write)))?.map_err(super::error)
     }
 
     /// Sends a datagram, to the connected peer if `to` is not given. Never waits.
@@ -62,7 +81,8 @@ impl UdpSocket {
         Poll::Ready(Ok((n, from)))
     }
 
-    /// Gives the next datagram to `put`, cut to `room` bytes.
+    /// Gives the next datagram to `put`, cut to `room` bytes. With room for everything, `put` sees the whole of it and can
+    /// tell how much it leaves out (MSG_TRUNC).
     #[inline]
     pub fn poll_recv_with(
         &self,
@@ -74,7 +94,7 @@ impl UdpSocket {
             self.epoch,
             cx,
             "a UDP datagram",
-            |net, _| net.receive(self.id, room, put),
+            |net, _| Ok(net.receive(self.id, room, put)?.or(net.udp_shut(self.id)?[0].then_some(0))),
             |net, waker| slot(&mut net.sockets, self.id.index).readers.add(waker),
         )
     }
@@ -125,6 +145,11 @@ impl UdpSocket {
         attempt(self.epoch, |net, _| net.receive(self.id, room, put))
     }
 
+    /// Gives the next datagram to `put` without taking it and without waiting.
+    pub fn try_peek_with(&self, room: usize, put: impl FnOnce(&[u8], SocketAddr)) -> io::Result<usize> {
+        attempt(self.epoch, |net, _| net.peek_datagram(self.id, room, put))
+    }
+
     /// Looks at the next datagram without waiting.
     pub fn try_peek(&self, out: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut from = NOBODY;
@@ -151,7 +176,16 @@ impl UdpSocket {
     pub fn readiness(&self) -> io::Result<Readiness> {
         on(self.epoch, |net, _| {
             let error = net.udp_error(self.id)?.is_some();
-            Ok(Readiness { readable: net.received(self.id)?, writable: true, error, ..Readiness::default() })
+            let [read_closed, write_closed] = net.udp_shut(self.id)?;
+            let hang_up = read_closed && write_closed;
+            Ok(Readiness {
+                readable: net.received(self.id)?,
+                writable: true,
+                read_closed,
+                write_closed,
+                hang_up,
+                error,
+            })
         })
     }
 
@@ -171,6 +205,21 @@ impl UdpSocket {
             slot(&mut net.sockets, self.id.index).unobserve();
             Ok(())
         })
+    }
+
+    /// The length of the next datagram, 0 if there is none (FIONREAD).
+    pub fn unread(&self) -> io::Result<usize> {
+        on(self.epoch, |net, _| net.udp_unread(self.id))
+    }
+
+    /// Bytes that it holds for its reader, if set (SO_RCVBUF).
+    pub fn receive_buffer(&self) -> io::Result<Option<u32>> {
+        on(self.epoch, |net, _| net.udp_receive_buffer(self.id).copied())
+    }
+
+    /// Sets how many bytes it holds for its reader; what exceeds them is dropped.
+    pub fn set_receive_buffer(&self, bytes: Option<u32>) -> io::Result<()> {
+        on(self.epoch, |net, _| net.udp_receive_buffer(self.id).map(|b| *b = bytes))
     }
 
     /// IP_TTL, as it was set.

@@ -8,7 +8,7 @@ use super::arena::Id;
 use super::errno::Errno;
 use sim_core::hash::{self, Map};
 use sim_core::{NodeId, choices};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The first ephemeral port and the one after the last (`ip_local_port_range` as Linux sets it).
@@ -34,45 +34,154 @@ pub(super) struct Machine {
 
 pub(super) const NO_LINK: u32 = u32::MAX;
 
+/// With whom a socket may share its address, and whether an IPv6 one takes IPv4 too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BindOptions {
+    /// SO_REUSEADDR.
+    pub reuse_addr: bool,
+    /// SO_REUSEPORT: packets are spread over all who share the address.
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY.
+    pub v6_only: bool,
+}
+
+/// A port that somebody has.
+#[derive(Clone, Copy)]
+pub(super) struct Bound {
+    port: u16,
+    /// IPv4 for IPv4 in IPv6.
+    ip: IpAddr,
+    pub owner: Id,
+    how: BindOptions,
+    /// A TCP socket that listens.
+    pub listens: bool,
+}
+
+impl Bound {
+    fn overlaps(&self, other: &Bound) -> bool {
+        let covers = |w: &Bound, ip: IpAddr| {
+            w.ip == any_v6() && (ip.is_ipv6() || !w.how.v6_only) || w.ip == any_v4() && ip.is_ipv4()
+        };
+        // `[::]` takes IPv4 too, as `bindv6only=0` has it, so it and a wildcard of IPv4 would get the same packets.
+        self.port == other.port && (self.ip == other.ip || covers(self, other.ip) || covers(other, self.ip))
+    }
+
+    /// `inet_bind_conflict()`. UDP sockets never listen.
+    fn conflicts(&self, other: &Bound) -> bool {
+        let reuse = self.how.reuse_addr && other.how.reuse_addr && !other.listens;
+        let share = self.how.reuse_port && other.how.reuse_port;
+        self.overlaps(other) && !reuse && !share
+    }
+
+    /// How well it fits a packet to `ip`: an exact address before a wildcard of its family before `[::]` for IPv4.
+    fn fits(&self, ip: IpAddr) -> Option<u8> {
+        match () {
+            () if self.ip == ip => Some(2),
+            () if self.ip.is_unspecified() && self.ip.is_ipv4() == ip.is_ipv4() => Some(1),
+            () if self.ip == any_v6() && !self.how.v6_only => Some(0),
+            () => None,
+        }
+    }
+}
+
+/// How many connections were opened from a port that was not an ephemeral one of theirs alone, and whether their sockets
+/// would share it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Claim {
+    connections: u32,
+    how: BindOptions,
+}
+
 /// The bound ports of one protocol on one machine, sorted by port.
 #[derive(Default)]
 pub(super) struct Ports {
-    bound: Vec<(u16, IpAddr, Id)>,
+    bound: Vec<Bound>,
     /// Ports of connections that were opened from here.
-    pub dialing: BTreeSet<u16>,
+    pub dialing: BTreeMap<u16, Claim>,
     next: u16,
 }
 
 impl Ports {
-    fn at(&self, port: u16) -> &[(u16, IpAddr, Id)] {
-        let from = self.bound.partition_point(|b| b.0 < port);
-        let to = from + self.bound[from..].partition_point(|b| b.0 == port);
+    fn at(&self, port: u16) -> &[Bound] {
+        let from = self.bound.partition_point(|b| b.port < port);
+        let to = from + self.bound[from..].partition_point(|b| b.port == port);
         &self.bound[from..to]
     }
 
     /// Binds `owner`, to the next free ephemeral port if `addr` names none.
-    pub fn bind(&mut self, addr: SocketAddr, owner: Id) -> Result<SocketAddr, Errno> {
+    pub fn bind(&mut self, addr: SocketAddr, how: BindOptions, owner: Id) -> Result<SocketAddr, Errno> {
         let port = match addr.port() {
             0 => self.ephemeral()?,
             port => port,
         };
-        if self.dialing.contains(&port) || self.at(port).iter().any(|b| overlap(b.1, addr.ip())) {
+        let bound = Bound { port, ip: addr.ip().to_canonical(), owner, how, listens: false };
+        let dialed = self.dialing.get(&port).is_some_and(|claim| {
+            let (ours, theirs) = (how, claim.how);
+            !(ours.reuse_addr && theirs.reuse_addr || ours.reuse_port && theirs.reuse_port)
+        });
+        if dialed || self.at(port).iter().any(|b| bound.conflicts(b)) {
             return Err(Errno::EADDRINUSE);
         }
-        let place = self.bound.partition_point(|b| b.0 <= port);
-        self.bound.insert(place, (port, addr.ip(), owner));
+        let place = self.bound.partition_point(|b| b.port <= port);
+        self.bound.insert(place, bound);
         Ok(SocketAddr::new(addr.ip(), port))
     }
 
-    pub fn unbind(&mut self, owner: Id, port: u16) {
-        self.bound.retain(|b| b.0 != port || b.2 != owner);
+    /// A bound socket begins to listen.
+    pub fn listen(&mut self, owner: Id, port: u16) -> Result<(), Errno> {
+        let Some(place) = self.bound.iter().position(|b| b.owner == owner) else { return Err(Errno::EBADF) };
+        let own = self.bound[place];
+        if self.at(port).iter().any(|b| b.owner != owner && b.listens && own.conflicts(b)) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.bound[place].listens = true;
+        Ok(())
     }
 
-    /// Who gets what is sent to `ip`: whoever bound exactly that, else a wildcard of its family, else `[::]`.
-    pub fn find(&self, ip: IpAddr, port: u16) -> Option<Id> {
-        let at = self.at(port);
-        let wildcard = |ip: IpAddr| if ip.is_ipv4() { any_v4() } else { any_v6() };
-        [ip, wildcard(ip), any_v6()].iter().find_map(|want| at.iter().find(|b| b.1 == *want)).map(|b| b.2)
+    pub fn unbind(&mut self, owner: Id, port: u16) {
+        self.bound.retain(|b| b.port != port || b.owner != owner);
+    }
+
+    /// With whom connections of a bound socket share its port.
+    pub fn claim(&self, owner: Id, port: u16) -> Claim {
+        let how = self.at(port).iter().find(|b| b.owner == owner).map(|b| b.how);
+        Claim { connections: 0, how: how.unwrap_or_default() }
+    }
+
+    /// A connection is opened from a port.
+    pub fn dial(&mut self, port: u16, claim: Claim) {
+        self.dialing.entry(port).or_insert(claim).connections += 1;
+    }
+
+    /// A connection that was opened from a port is gone.
+    pub fn hang_up(&mut self, port: u16) {
+        if let Some(claim) = self.dialing.get_mut(&port) {
+            claim.connections -= 1;
+            if claim.connections == 0 {
+                self.dialing.remove(&port);
+            }
+        }
+    }
+
+    /// Who gets what is sent to `ip`, among those whom `rank` lets have it and ranks: the best, of equals the one bound
+    /// last, or with SO_REUSEPORT the one that `mix`, an identity of the sender, falls on.
+    #[inline]
+    pub fn find(&self, ip: IpAddr, port: u16, mix: u64, rank: impl Fn(&Bound) -> Option<u8>) -> Option<Id> {
+        let score = |b: &Bound| Some(b.fits(ip)? + 4 * rank(b)?);
+        match self.at(port) {
+            [] => None,
+            [only] => score(only).map(|_| only.owner),
+            several => {
+                let best = several.iter().filter_map(score).max()?;
+                let equals = || several.iter().filter(|b| score(b) == Some(best));
+                let last = equals().next_back()?;
+                if !last.how.reuse_port {
+                    return Some(last.owner);
+                }
+                let nth = hash::key(&[mix]) % equals().count() as u64;
+                equals().nth(nth as usize).map(|b| b.owner)
+            }
+        }
     }
 
     /// The next free port of the sequence that begins at 32768.
@@ -80,7 +189,7 @@ impl Ports {
         for _ in EPHEMERAL {
             let port = if EPHEMERAL.contains(&self.next) { self.next } else { EPHEMERAL.start };
             self.next = port + 1;
-            if !self.dialing.contains(&port) && self.at(port).is_empty() {
+            if !self.dialing.contains_key(&port) && self.at(port).is_empty() {
                 return Ok(port);
             }
         }
@@ -94,12 +203,6 @@ fn any_v4() -> IpAddr {
 
 fn any_v6() -> IpAddr {
     Ipv6Addr::UNSPECIFIED.into()
-}
-
-/// Whether two sockets of one port would get the same packets. `[::]` takes IPv4 too, as `bindv6only=0` has it.
-fn overlap(a: IpAddr, b: IpAddr) -> bool {
-    let covers = |w: IpAddr, ip: IpAddr| w == any_v6() || (w == any_v4() && ip.is_ipv4());
-    a == b || covers(a, b) || covers(b, a)
 }
 
 /// Where an address leads.

@@ -17,12 +17,12 @@ mod unix;
 #[cfg(test)]
 mod tests;
 
-pub use address::Route;
+pub use address::{BindOptions, Route};
 pub use arena::Id;
 pub use errno::{Attempt, Errno};
 pub use link::{LinkConfig, Odds};
 pub use pipe::PipeEnd;
-pub use tcp::{StreamId, TcpOptions};
+pub use tcp::{KeepAlive, StreamId, StreamState, TcpOptions};
 pub use unix::{Credentials, Receive, Received, UnixKind};
 
 use address::{Directory, Machine, NO_LINK};
@@ -282,6 +282,7 @@ impl Network {
 
     /// Whether programs of `node` may bind to `ip`.
     fn may_bind(&self, node: NodeId, ip: IpAddr) -> Result<(), Errno> {
+        let ip = ip.to_canonical();
         if ip.is_unspecified() || ip.is_loopback() || self.directory.owns(node, ip) {
             return Ok(());
         }
@@ -428,7 +429,8 @@ impl Network {
             1 => self.retransmission_due(id, side, cx),
             2 => self.credit_arrives(id, side, cx),
             3 => self.syn_due(id, cx),
-            _ => self.syn_ack_due(id, cx),
+            4 => self.syn_ack_due(id, cx),
+            _ => self.keep_alive_due(id, side, cx),
         }
     }
 

@@ -49,7 +49,7 @@ impl Lab {
 
     fn listen(&mut self, node: NodeId, backlog: u32) -> Id {
         let addr = SocketAddr::from(([0, 0, 0, 0], PORT));
-        let id = self.act(|net, cx| net.bind_tcp(node, addr, cx)).expect("the port is free");
+        let id = self.act(|net, cx| net.bind_tcp(node, addr, BindOptions::default(), cx)).expect("the port is free");
         self.net.listen(id, backlog).expect("it is bound");
         id
     }
@@ -59,7 +59,7 @@ impl Lab {
     }
 
     fn dial(&mut self, from: NodeId, to: SocketAddr) -> StreamId {
-        self.act(|net, cx| net.connect(from, None, to, cx)).expect("there is a route")
+        self.act(|net, cx| net.connect(from, None, to, TcpOptions::default(), cx)).expect("there is a route")
     }
 
     /// Client on `a`, server on `b`, connected and accepted.
@@ -92,7 +92,7 @@ impl Lab {
 
     fn udp(&mut self, node: NodeId, port: u16) -> Id {
         let addr = SocketAddr::from(([0, 0, 0, 0], port));
-        self.act(|net, cx| net.bind_udp(node, addr, cx)).expect("the port is free")
+        self.act(|net, cx| net.bind_udp(node, addr, BindOptions::default(), cx)).expect("the port is free")
     }
 
     fn send(&mut self, id: Id, to: impl Into<Option<SocketAddr>>, bytes: &[u8]) -> Result<usize, Errno> {
@@ -146,7 +146,8 @@ fn nobody_listening_refuses_and_no_machine_is_unreachable() {
     assert_eq!(lab.net.connected(nobody), Ok(None));
     lab.wait(MS);
     assert_eq!(lab.net.connected(nobody), Err(Errno::EHOSTUNREACH));
-    let nowhere = lab.act(|net, cx| net.connect(A, None, SocketAddr::from(([8, 8, 8, 8], 53)), cx));
+    let nowhere =
+        lab.act(|net, cx| net.connect(A, None, SocketAddr::from(([8, 8, 8, 8], 53)), TcpOptions::default(), cx));
     assert_eq!(nowhere, Err(Errno::ENETUNREACH));
 }
 
@@ -211,7 +212,7 @@ fn a_bind_is_refused_where_linux_refuses_it() {
     lab.listen(B, 16);
     let mut bind = |node, addr: &str| {
         let addr = addr.parse().expect("an address");
-        lab.act(|net, cx| net.bind_tcp(node, addr, cx)).map(|_| ())
+        lab.act(|net, cx| net.bind_tcp(node, addr, BindOptions::default(), cx)).map(|_| ())
     };
     assert_eq!(bind(B, "10.0.0.2:7000"), Err(Errno::EADDRINUSE), "a wildcard covers it");
     assert_eq!(bind(B, "[::]:7000"), Err(Errno::EADDRINUSE), "it would take IPv4 as well");
@@ -226,7 +227,7 @@ fn a_bind_is_refused_where_linux_refuses_it() {
 fn a_dual_stack_listener_shows_ipv4_peers_as_mapped() {
     let mut lab = Lab::new();
     let any = "[::]:7000".parse().expect("an address");
-    let listener = lab.act(|net, cx| net.bind_tcp(B, any, cx)).expect("the port is free");
+    let listener = lab.act(|net, cx| net.bind_tcp(B, any, BindOptions::default(), cx)).expect("the port is free");
     lab.net.listen(listener, 16).expect("it is bound");
     let four = lab.addr(B);
     lab.dial(A, four);
@@ -243,7 +244,7 @@ fn loopback_stays_on_the_machine_and_is_quick() {
     let mut lab = Lab::new();
     let here = SocketAddr::from(([127, 0, 0, 1], PORT));
     let elsewhere = lab.dial(B, here);
-    let listener = lab.act(|net, cx| net.bind_tcp(A, here, cx)).expect("the port is free");
+    let listener = lab.act(|net, cx| net.bind_tcp(A, here, BindOptions::default(), cx)).expect("the port is free");
     lab.net.listen(listener, 16).expect("it is bound");
     let from_outside = lab.addr(A);
     let outside = lab.dial(B, from_outside);
@@ -264,7 +265,7 @@ fn bytes_arrive_after_the_latency_and_reads_may_be_short() {
     assert_eq!(lab.write(client, b"hello world"), Ok(Some(11)));
     assert_eq!(lab.read(server, 5), Ok(None));
     lab.wait(MS);
-    assert_eq!(lab.net.peek(server, 5, |bytes| assert_eq!(bytes, b"hello")), Ok(Some(5)));
+    assert_eq!(lab.net.peek(server, 0, 5, |bytes| assert_eq!(bytes, b"hello")), Ok(Some(5)));
     assert_eq!(lab.read(server, 5), Ok(Some(b"hello".to_vec())));
     assert_eq!(lab.read(server, 99), Ok(Some(b" world".to_vec())));
     assert_eq!(lab.read(server, 99), Ok(None));
@@ -302,7 +303,7 @@ fn a_shutdown_ends_one_direction_after_its_bytes() {
     let mut lab = Lab::new();
     let (client, server) = lab.pair();
     lab.write(client, b"last").expect("it is connected");
-    lab.act(|net, cx| net.shutdown(client, cx)).expect("it is connected");
+    lab.act(|net, cx| net.shutdown(client, false, true, cx)).expect("it is connected");
     assert_eq!(lab.write(client, b"more"), Err(Errno::EPIPE));
     lab.wait(MS);
     assert_eq!(lab.read(server, 9), Ok(Some(b"last".to_vec())));
@@ -344,7 +345,7 @@ fn a_close_with_bytes_unread_resets() {
 fn a_close_with_linger_zero_resets() {
     let mut lab = Lab::new();
     let (client, server) = lab.pair();
-    lab.net.stream_options(server).expect("it is held").linger = Some(Duration::ZERO);
+    lab.act(|net, cx| net.set_stream_options(server, |o| o.linger = Some(Duration::ZERO), cx)).expect("it is held");
     lab.close(server);
     lab.wait(MS);
     assert_eq!(lab.write(client, b"x"), Err(Errno::ECONNRESET));

@@ -1,12 +1,12 @@
 //! UDP: datagrams that arrive whole, twice, late, out of order or never.
 //!
-//! Sending never waits: no send buffer is modelled. Not modelled: broadcast and multicast, SO_REUSEADDR and
-//! SO_REUSEPORT, fragmentation (a datagram is lost or arrives as a whole).
+//! Sending never waits: no send buffer is modelled. Not modelled: broadcast and multicast, fragmentation (a datagram is
+//! lost or arrives as a whole).
 
 use super::address::{Counter, Route, canonical, mapped};
 use super::arena::Id;
 use super::errno::{Attempt, Errno};
-use super::{Body, Effect, Network, Packet};
+use super::{BindOptions, Body, Effect, Network, Packet};
 use sim_core::choices::Address;
 use sim_core::hash::{self, Map};
 use sim_core::{DeviceCx, NodeId};
@@ -39,6 +39,8 @@ struct Peer {
 pub(super) struct Socket {
     pub node: NodeId,
     addr: SocketAddr,
+    /// The address it was bound to, before connecting chose another.
+    bound: IpAddr,
     connected: Option<SocketAddr>,
     queue: VecDeque<(SocketAddr, Vec<u8>)>,
     queued_bytes: usize,
@@ -50,15 +52,28 @@ pub(super) struct Socket {
     ordinal: u32,
     ttl: u32,
     broadcast: bool,
+    /// What it holds for its reader; `None` for the network's default.
+    capacity: Option<u32>,
+    read_shut: bool,
+    write_shut: bool,
 }
 
 impl Network {
-    /// Binds a UDP socket of `node`; port 0 for the next ephemeral one.
-    pub fn bind_udp(&mut self, node: NodeId, addr: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<Id, Errno> {
+    /// Binds a UDP socket of `node`; port 0 for the next ephemeral one. With SO_REUSEADDR or with SO_REUSEPORT on both
+    /// sides several may have one address: with the former the last one bound gets what comes, with the latter each its
+    /// part of the senders, and a connected one always what its peer sends.
+    pub fn bind_udp(
+        &mut self,
+        node: NodeId,
+        addr: SocketAddr,
+        how: BindOptions,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<Id, Errno> {
         self.may_bind(node, addr.ip())?;
         let id = self.sockets.insert(Socket {
             node,
             addr,
+            bound: addr.ip(),
             connected: None,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -69,9 +84,12 @@ impl Network {
             ordinal: 0,
             ttl: 64,
             broadcast: false,
+            capacity: None,
+            read_shut: false,
+            write_shut: false,
         });
         let machine = &mut self.machines[node.0 as usize];
-        match machine.udp.bind(addr, id) {
+        match machine.udp.bind(addr, how, id) {
             Ok(addr) => {
                 let binds = machine.udp_binds.entry(addr.port()).or_default();
                 let socket = self.sockets.get_mut(id).expect("just inserted");
@@ -110,6 +128,43 @@ impl Network {
     /// SO_BROADCAST, kept for who asks: without it a broadcast is refused (EACCES), with it nobody is reached.
     pub fn udp_broadcast(&mut self, id: Id) -> Result<&mut bool, Errno> {
         Ok(&mut self.udp(id)?.broadcast)
+    }
+
+    /// Bytes that a socket holds for its reader (SO_RCVBUF); `None` for the network's default.
+    pub fn udp_receive_buffer(&mut self, id: Id) -> Result<&mut Option<u32>, Errno> {
+        Ok(&mut self.udp(id)?.capacity)
+    }
+
+    /// The length of the next datagram; 0 if there is none (FIONREAD).
+    pub fn udp_unread(&mut self, id: Id) -> Result<usize, Errno> {
+        Ok(self.udp(id)?.queue.front().map_or(0, |(_, payload)| payload.len()))
+    }
+
+    /// Lets a socket have no peer any more, and again the address that it was bound to (`connect` with AF_UNSPEC).
+    pub fn disconnect_udp(&mut self, id: Id) -> Result<(), Errno> {
+        let socket = self.udp(id)?;
+        socket.connected = None;
+        socket.addr.set_ip(socket.bound);
+        Ok(())
+    }
+
+    /// Ends one or both directions of a connected socket: reads that would wait give 0, sends give EPIPE.
+    ///
+    /// # Errors
+    /// ENOTCONN for a socket that is not connected; it is shut down all the same, as on Linux.
+    pub fn shutdown_udp(&mut self, id: Id, read: bool, write: bool) -> Result<(), Errno> {
+        let socket = self.udp(id)?;
+        socket.read_shut |= read;
+        socket.write_shut |= write;
+        let connected = socket.connected.is_some();
+        self.effects.push(Effect::Received(id.index));
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    }
+
+    /// Which directions are shut down.
+    pub fn udp_shut(&mut self, id: Id) -> Result<[bool; 2], Errno> {
+        let socket = self.udp(id)?;
+        Ok([socket.read_shut, socket.write_shut])
     }
 
     /// What went wrong, once (SO_ERROR).
@@ -151,6 +206,9 @@ impl Network {
         let to = to.or(socket.connected).ok_or(Errno::EDESTADDRREQ)?;
         if bytes.len() > DATAGRAM_BYTES {
             return Err(Errno::EMSGSIZE);
+        }
+        if socket.write_shut {
+            return Err(Errno::EPIPE);
         }
         let Some(peer) = self.peer(id, to, cx)? else {
             let node = self.udp(id)?.node;
@@ -226,8 +284,13 @@ impl Network {
     pub(super) fn datagram_arrives(&mut self, datagram: Datagram, from: NodeId, to: NodeId, cx: &mut DeviceCx<'_>) {
         let Datagram { from: source, to: target, payload, sender, question } = datagram;
         let target = canonical(target);
-        let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port());
-        let capacity = self.config.datagram_buffer_bytes;
+        let sockets = &self.sockets;
+        let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port(), question.key, |bound| {
+            match sockets.get(bound.owner)?.connected {
+                Some(peer) => (canonical(peer) == source).then_some(1),
+                None => Some(0),
+            }
+        });
         let Some((id, socket)) = found.and_then(|id| Some((id, self.sockets.get_mut(id)?))) else {
             self.buffers.give(payload);
             cx.event(to, "net.drop", || format!("udp {source}->{target}: nobody is bound there"));
@@ -241,10 +304,8 @@ impl Network {
             return;
         };
         let source = if socket.addr.is_ipv6() { mapped(source) } else { source };
-        if socket.connected.is_some_and(|c| mapped(canonical(c)) != mapped(source)) {
-            return self.buffers.give(payload);
-        }
         let takes = payload.len() + OVERHEAD_BYTES;
+        let capacity = socket.capacity.map_or(self.config.datagram_buffer_bytes, |b| b as usize);
         // As Linux does, what is there may be less than full when the last one comes in.
         if socket.queued_bytes > 0 && socket.queued_bytes + takes > capacity {
             self.buffers.give(payload);
@@ -293,7 +354,7 @@ impl Network {
     /// Whether a datagram or an error waits.
     pub fn received(&mut self, id: Id) -> Result<bool, Errno> {
         let socket = self.udp(id)?;
-        Ok(!socket.queue.is_empty() || socket.error.is_some())
+        Ok(!socket.queue.is_empty() || socket.error.is_some() || socket.read_shut)
     }
 
     /// Closes a UDP socket; what waits in it is gone.

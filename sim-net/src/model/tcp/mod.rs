@@ -7,19 +7,21 @@
 //!
 //! Not modelled, because no program can tell or the difference is time alone: Nagle's algorithm and delayed
 //! acknowledgements, congestion windows, fast retransmit and selective acknowledgement (a lost segment costs a
-//! retransmission timeout), keep-alive, urgent data, TIME_WAIT (tokio's listeners set SO_REUSEADDR, which ignores it),
+//! retransmission timeout), urgent data, TIME_WAIT (tokio's listeners set SO_REUSEADDR, which ignores it),
 //! simultaneous open, sequence numbers that wrap.
 
+mod keep_alive;
 mod setup;
 mod stream;
 
+pub use keep_alive::KeepAlive;
 pub(super) use setup::Listener;
 pub(super) use stream::Source;
 
 use super::address::{Counter, mapped};
 use super::arena::Id;
 use super::errno::Errno;
-use super::{Buffers, Effect, Network, Token};
+use super::{BindOptions, Buffers, Effect, Network, Token};
 use sim_core::events::EventId;
 use sim_core::{Death, DeviceCx, Instant, NodeId};
 use std::collections::VecDeque;
@@ -41,21 +43,49 @@ pub struct StreamId {
     pub(crate) side: u8,
 }
 
-/// Options of a stream. Only linger has an effect here; the others are kept for who asks.
+/// Options of a stream, or of a socket that will be one. Accepted streams begin with those of their listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpOptions {
-    /// TCP_NODELAY. Nagle's algorithm is not modelled.
+    /// TCP_NODELAY, kept for who asks: Nagle's algorithm is not modelled.
     pub nodelay: bool,
-    /// IP_TTL. No link counts hops.
+    /// IP_TTL, kept for who asks: no link counts hops.
     pub ttl: u32,
-    /// SO_LINGER. Zero: closing sends RST. Closing never waits, as with any non-blocking socket.
+    /// SO_LINGER. Zero: closing sends RST. Closing never waits; who wants to waits for
+    /// [`drained`](Network::drained) before.
     pub linger: Option<Duration>,
+    /// SO_KEEPALIVE and its times.
+    pub keep_alive: KeepAlive,
+    /// TCP_USER_TIMEOUT: how long bytes may stay unacknowledged, and how long keep-alive probes without an answer.
+    pub user_timeout: Option<Duration>,
+    /// Bytes that a writer may be ahead of acknowledgements; `None` for the network's default.
+    pub send_buffer_bytes: Option<u32>,
+    /// Bytes that wait for a reader at most; `None` for the network's default. A window that was granted is not taken back.
+    pub receive_buffer_bytes: Option<u32>,
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        TcpOptions { nodelay: false, ttl: 64, linger: None }
+        TcpOptions {
+            nodelay: false,
+            ttl: 64,
+            linger: None,
+            keep_alive: KeepAlive::default(),
+            user_timeout: None,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+        }
     }
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamState {
+    /// The handshake is under way.
+    Connecting,
+    /// Connected, also while one or both directions are shut down and the peer has not acknowledged it.
+    Connected,
+    /// Refused, reset or timed out, or both directions ended: TCP_CLOSE.
+    Closed,
 }
 
 /// The timers of a connection. The numbers are part of events' tokens.
@@ -65,6 +95,7 @@ pub(super) enum Timer {
     Credit = 1,
     Syn = 2,
     SynAck = 3,
+    KeepAlive = 4,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,12 +119,31 @@ struct End {
     error: Option<Errno>,
     /// The socket is IPv6 and shows IPv4 addresses as `::ffff:…`.
     mapped: bool,
+    /// Shut down for reading by its own program: what arrives can be read, and after that the end.
+    read_shut: bool,
     options: TcpOptions,
+    /// When the peer was last heard of, other than by acknowledgements.
+    heard: Instant,
+    /// Keep-alive probes without an answer.
+    probes: u32,
+    keep_alive: Option<EventId>,
 }
 
 impl End {
     fn new(node: NodeId, addr: SocketAddr, state: State) -> End {
-        End { node, addr, state, held: false, error: None, mapped: false, options: TcpOptions::default() }
+        End {
+            node,
+            addr,
+            state,
+            held: false,
+            error: None,
+            mapped: false,
+            read_shut: false,
+            options: TcpOptions::default(),
+            heard: Instant::ZERO,
+            probes: 0,
+            keep_alive: None,
+        }
     }
 }
 
@@ -142,7 +192,15 @@ struct Half {
     credits: VecDeque<Credit>,
     credit_due: Option<EventId>,
     writer_waits: bool,
+    /// Somebody wants to know when everything is acknowledged.
+    drain_waits: bool,
+    /// When the last acknowledgement came.
+    heard: Instant,
+    /// Since when nothing was acknowledged, while the timer runs.
+    silent_since: Instant,
+    send_buffer: usize,
     // The receiver's.
+    window: u64,
     next: u64,
     ready: VecDeque<Chunk>,
     consumed: u64,
@@ -152,7 +210,7 @@ struct Half {
 }
 
 impl Half {
-    fn new(link: u32, key: u64, window: u64) -> Half {
+    fn new(link: u32, key: u64, window: u64, send_buffer: usize) -> Half {
         Half {
             link,
             packets: Counter::new(key),
@@ -169,6 +227,11 @@ impl Half {
             credits: VecDeque::new(),
             credit_due: None,
             writer_waits: false,
+            drain_waits: false,
+            heard: Instant::ZERO,
+            silent_since: Instant::ZERO,
+            send_buffer,
+            window,
             next: 0,
             ready: VecDeque::new(),
             consumed: 0,
@@ -183,6 +246,7 @@ impl Half {
     fn drain(&mut self, now: Instant) {
         while let Some(credit) = self.credits.front().filter(|c| c.at <= now).copied() {
             self.credits.pop_front();
+            self.heard = credit.at;
             self.learn(credit.acked, credit.limit);
         }
     }
@@ -197,8 +261,19 @@ impl Half {
     }
 
     #[inline]
-    fn room(&self, send_buffer: usize) -> usize {
-        send_buffer.saturating_sub((self.written - self.acked.min(self.written)) as usize)
+    fn room(&self) -> usize {
+        self.send_buffer.saturating_sub((self.written - self.acked.min(self.written)) as usize)
+    }
+
+    /// Whether everything that was written, and the FIN if there is one, is acknowledged.
+    fn is_drained(&self) -> bool {
+        self.backlog.is_empty() && self.fin != Fin::Queued && self.acked >= self.sent
+    }
+
+    /// Whether somebody waits for acknowledgements.
+    #[inline]
+    fn awaits(&self) -> bool {
+        self.writer_waits || self.drain_waits || !self.backlog.is_empty()
     }
 
     /// Bytes that arrived and were not read.
@@ -251,6 +326,9 @@ pub(super) enum Kind {
     Rst,
     /// An empty segment that asks for an acknowledgement.
     Probe,
+    /// The same of an idle connection, and its answer. Nobody misses them when they are lost.
+    KeepAlive,
+    Alive,
     /// An acknowledgement that a held link keeps back.
     Credit {
         acked: u64,
@@ -296,7 +374,22 @@ impl Network {
         if connection.ends[id.side as usize].held { Ok(connection) } else { Err(Errno::EBADF) }
     }
 
-    /// The addresses of this side and of its peer, as the program sees them.
+    /// Where a stream stands.
+    pub fn stream_state(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<StreamState, Errno> {
+        let connection = self.held(id)?;
+        let [own, incoming] = [id.side as usize, 1 - id.side as usize];
+        connection.halves[own].drain(cx.now);
+        let ended = connection.halves[own].fin == Fin::Sent && connection.halves[incoming].fin_received;
+        Ok(match connection.ends[own].state {
+            State::Absent | State::SynSent | State::SynReceived => StreamState::Connecting,
+            State::Established if ended && connection.halves[own].is_drained() => StreamState::Closed,
+            State::Established => StreamState::Connected,
+            State::Gone => StreamState::Closed,
+        })
+    }
+
+    /// The addresses of this side and of its peer, as the program sees them. Once it is closed, or before it is connected,
+    /// Linux does not tell the peer's any more (ENOTCONN): see [`stream_state`](Self::stream_state).
     pub fn stream_addrs(&mut self, id: StreamId) -> Result<[SocketAddr; 2], Errno> {
         let connection = self.held(id)?;
         let here = &connection.ends[id.side as usize];
@@ -306,8 +399,35 @@ impl Network {
     }
 
     /// The options of this side.
-    pub fn stream_options(&mut self, id: StreamId) -> Result<&mut TcpOptions, Errno> {
-        Ok(&mut self.held(id)?.ends[id.side as usize].options)
+    pub fn stream_options(&mut self, id: StreamId) -> Result<TcpOptions, Errno> {
+        Ok(self.held(id)?.ends[id.side as usize].options)
+    }
+
+    /// Changes the options of this side.
+    pub fn set_stream_options(
+        &mut self,
+        id: StreamId,
+        change: impl FnOnce(&mut TcpOptions),
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<(), Errno> {
+        let before = self.stream_options(id)?;
+        let mut after = before;
+        change(&mut after);
+        self.adopt_options(id, after);
+        if (before.keep_alive, before.user_timeout) != (after.keep_alive, after.user_timeout) {
+            self.restart_keep_alive(id.connection, id.side, cx);
+        }
+        Ok(())
+    }
+
+    /// Keeps options and sets what follows from them.
+    fn adopt_options(&mut self, id: StreamId, options: TcpOptions) {
+        let (send, receive) = (self.config.send_buffer_bytes, self.config.receive_buffer_bytes);
+        let Some(connection) = self.connections.get_mut(id.connection) else { return };
+        let side = id.side as usize;
+        connection.ends[side].options = options;
+        connection.halves[side].send_buffer = options.send_buffer_bytes.map_or(send, |b| b as usize);
+        connection.halves[1 - side].window = options.receive_buffer_bytes.map_or(receive, |b| b as usize).max(4) as u64;
     }
 
     /// What broke the stream, once (SO_ERROR).
@@ -338,6 +458,7 @@ impl Network {
             Kind::SynAck => self.syn_ack_arrives(segment.connection, cx),
             Kind::Ack => self.handshake_done(segment.connection, cx),
             Kind::Rst => self.rst_arrives(segment.connection, 1 - segment.from, cx),
+            Kind::KeepAlive | Kind::Alive => self.keep_alive_arrives(segment, cx),
             Kind::Credit { acked, limit } => self.learn_now(segment.connection, 1 - segment.from, acked, limit, cx),
         }
     }
@@ -364,6 +485,7 @@ impl Network {
             Kind::Ack | Kind::SynAck => self.arm_syn_ack(id, cx),
             // An RST is sent once; the next segment of the other side brings the next.
             Kind::Syn | Kind::Rst => {}
+            Kind::KeepAlive | Kind::Alive => {}
         }
     }
 
@@ -399,6 +521,9 @@ impl Network {
         let end = &mut connection.ends[side as usize];
         end.state = State::Gone;
         end.error = Some(error);
+        if let Some(event) = end.keep_alive.take() {
+            cx.cancel(event);
+        }
         connection.halves[side as usize].silence(&mut self.buffers, cx);
         if side == 0
             && let Some(event) = connection.timers[0].take()
@@ -416,6 +541,9 @@ impl Network {
         let Ok(connection) = self.held(StreamId { connection: id, side }) else { return };
         let end = &mut connection.ends[side as usize];
         end.held = false;
+        if let Some(event) = end.keep_alive.take() {
+            cx.cancel(event);
+        }
         let state = end.state;
         let unread = connection.halves[1 - side as usize].unread() > 0;
         let abort = unread || connection.ends[side as usize].options.linger == Some(Duration::ZERO);
@@ -451,10 +579,11 @@ impl Network {
             return;
         }
         let Some(connection) = self.connections.remove(id) else { return };
-        for event in connection.timers.into_iter().flatten() {
+        let keep_alive = connection.ends.iter().map(|e| e.keep_alive);
+        for event in connection.timers.into_iter().chain(keep_alive).flatten() {
             cx.cancel(event);
         }
-        self.machines[connection.ends[0].node.0 as usize].tcp.dialing.remove(&connection.port);
+        self.machines[connection.ends[0].node.0 as usize].tcp.hang_up(connection.port);
         for half in connection.halves {
             half.recycle(&mut self.buffers, cx);
         }
@@ -472,6 +601,9 @@ impl Network {
                 Death::PowerOff => {
                     end.state = if end.state == State::Absent { State::Absent } else { State::Gone };
                     end.held = false;
+                    if let Some(event) = end.keep_alive.take() {
+                        cx.cancel(event);
+                    }
                     connection.halves[side as usize].silence(&mut self.buffers, cx);
                     if let Some(event) = connection.timers[side as usize].take() {
                         cx.cancel(event);

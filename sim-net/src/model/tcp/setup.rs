@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Attempt;
-use crate::model::address::{Route, canonical};
+use crate::model::address::{Claim, Route, canonical};
 use sim_core::hash;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,16 +24,30 @@ pub(in crate::model) struct Listener {
     embryos: Vec<Id>,
     /// Connections to be accepted.
     queue: VecDeque<Id>,
-    ttl: u32,
+    options: TcpOptions,
 }
 
 impl Network {
-    /// Binds a TCP socket of `node`; port 0 for the next ephemeral one.
-    pub fn bind_tcp(&mut self, node: NodeId, addr: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<Id, Errno> {
+    /// Binds a TCP socket of `node`; port 0 for the next ephemeral one. `how` says with whom it may share the address:
+    /// with SO_REUSEADDR on both sides, with any that does not listen; with SO_REUSEPORT on both, with any.
+    pub fn bind_tcp(
+        &mut self,
+        node: NodeId,
+        addr: SocketAddr,
+        how: BindOptions,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<Id, Errno> {
         self.may_bind(node, addr.ip())?;
-        let fresh = Listener { node, addr, backlog: None, embryos: Vec::new(), queue: VecDeque::new(), ttl: 64 };
+        let fresh = Listener {
+            node,
+            addr,
+            backlog: None,
+            embryos: Vec::new(),
+            queue: VecDeque::new(),
+            options: TcpOptions::default(),
+        };
         let id = self.listeners.insert(fresh);
-        match self.machines[node.0 as usize].tcp.bind(addr, id) {
+        match self.machines[node.0 as usize].tcp.bind(addr, how, id) {
             Ok(addr) => {
                 self.listeners.get_mut(id).expect("just inserted").addr = addr;
                 cx.event(node, "tcp.bind", || addr.to_string());
@@ -46,9 +60,17 @@ impl Network {
         }
     }
 
-    /// Lets a bound socket take connections; `backlog` + 1 of them may wait to be accepted, as on Linux.
+    /// Lets a bound socket take connections; `backlog` + 1 of them may wait to be accepted, as on Linux. A second time it
+    /// changes the backlog.
+    ///
+    /// # Errors
+    /// EADDRINUSE if another socket of the same address listens already and not both have SO_REUSEPORT.
     pub fn listen(&mut self, id: Id, backlog: u32) -> Result<(), Errno> {
-        self.listeners.get_mut(id).ok_or(Errno::EBADF)?.backlog = Some(backlog);
+        let listener = self.listeners.get_mut(id).ok_or(Errno::EBADF)?;
+        if listener.backlog.is_none() {
+            self.machines[listener.node.0 as usize].tcp.listen(id, listener.addr.port())?;
+        }
+        listener.backlog = Some(backlog);
         Ok(())
     }
 
@@ -57,9 +79,9 @@ impl Network {
         self.listeners.get(id).map(|l| l.addr).ok_or(Errno::EBADF)
     }
 
-    /// IP_TTL of a listener, kept for who asks.
-    pub fn listener_ttl(&mut self, id: Id) -> Result<&mut u32, Errno> {
-        self.listeners.get_mut(id).map(|l| &mut l.ttl).ok_or(Errno::EBADF)
+    /// The options that streams of a bound socket or a listener begin with.
+    pub fn listener_options(&mut self, id: Id) -> Result<&mut TcpOptions, Errno> {
+        self.listeners.get_mut(id).map(|l| &mut l.options).ok_or(Errno::EBADF)
     }
 
     /// The next connection of the queue, and its peer's address.
@@ -109,20 +131,21 @@ impl Network {
     }
 
     /// Starts to connect a socket of `node`, bound before or not, to `to`. [`connected`](Self::connected) says how it
-    /// goes on. A bound socket is used up unless this fails.
+    /// goes on. A bound socket is used up unless this fails; its options are the stream's, else they are `options`.
     pub fn connect(
         &mut self,
         node: NodeId,
         bound: Option<Id>,
         to: SocketAddr,
+        options: TcpOptions,
         cx: &mut DeviceCx<'_>,
     ) -> Result<StreamId, Errno> {
         let wanted = to;
         let to = canonical(to);
         let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let local = match bound {
-            Some(id) => self.listener_addr(id)?,
-            None => SocketAddr::new(any, 0),
+        let (local, options) = match bound {
+            Some(id) => (self.listener_addr(id)?, *self.listener_options(id)?),
+            None => (SocketAddr::new(any, 0), options),
         };
         if bound.is_some() && local.is_ipv4() != wanted.is_ipv4() {
             return Err(Errno::EAFNOSUPPORT);
@@ -142,13 +165,17 @@ impl Network {
             0 => machine.tcp.ephemeral()?,
             port => port,
         };
+        let claim = match bound {
+            Some(id) => self.machines[node.0 as usize].tcp.claim(id, port),
+            None => Claim::default(),
+        };
         if let Some(id) = bound {
             self.forget_listener(id);
         }
         let server_key =
             if unreachable { hash::text(&to.ip().to_string()) } else { self.machines[server.0 as usize].key };
         let machine = &mut self.machines[node.0 as usize];
-        machine.tcp.dialing.insert(port);
+        machine.tcp.dial(port, claim);
         let ordinal = machine.dialed.entry((server_key, to.port())).or_default();
         let key = hash::key(&[hash::text("tcp"), machine.key, server_key, to.port() as u64, *ordinal as u64]);
         let nth = *ordinal;
@@ -161,14 +188,14 @@ impl Network {
             });
         }
         let links = [self.link(node, server, cx), self.link(server, node, cx)];
-        let window = self.config.receive_buffer_bytes.max(4) as u64;
+        let (send, window) = (self.config.send_buffer_bytes, self.config.receive_buffer_bytes.max(4) as u64);
         let mut ends =
             [End::new(node, SocketAddr::new(source, port), State::SynSent), End::new(server, to, State::Absent)];
         ends[0].held = true;
         ends[0].mapped = wanted.is_ipv6() && to.is_ipv4();
         let id = self.connections.insert(Connection {
             ends,
-            halves: [0, 1].map(|i| Half::new(links[i], keys[i], window)),
+            halves: [0, 1].map(|i| Half::new(links[i], keys[i], window, send)),
             listener: None,
             opened: cx.now,
             tries: [0; 2],
@@ -176,6 +203,7 @@ impl Network {
             port,
             unreachable,
         });
+        self.begin_with(StreamId { connection: id, side: 0 }, options);
         cx.event(node, "tcp.connect", || self.describe_connection(id, 0));
         let after = if unreachable { ARP_GIVES_UP } else { Duration::from_secs(1) };
         let timer = self.set_timer(Timer::Syn, id, 0, after, cx);
@@ -184,6 +212,15 @@ impl Network {
             self.send_segment(Segment::bare(id, 0, Kind::Syn, 0), cx);
         }
         Ok(StreamId { connection: id, side: 0 })
+    }
+
+    /// Gives a stream that has sent nothing yet its options, and its peer the window that follows from them.
+    fn begin_with(&mut self, id: StreamId, options: TcpOptions) {
+        self.adopt_options(id, options);
+        if let Some(connection) = self.connections.get_mut(id.connection) {
+            let incoming = &mut connection.halves[1 - id.side as usize];
+            (incoming.limit, incoming.advertised) = (incoming.window, incoming.window);
+        }
     }
 
     /// Whether connecting is done.
@@ -224,7 +261,8 @@ impl Network {
             }
             State::SynSent | State::Gone => return self.send_rst(id, 1, cx),
         }
-        let found = self.machines[node.0 as usize].tcp.find(addr.ip(), addr.port());
+        let mix = connection.halves[0].packets.key;
+        let found = self.machines[node.0 as usize].tcp.find(addr.ip(), addr.port(), mix, |b| b.listens.then_some(0));
         let listening = found.and_then(|l| Some((l, self.listeners.get(l)?.backlog?)));
         let Some((listener_id, backlog)) = listening else { return self.send_rst(id, 1, cx) };
         let listener = self.listeners.get_mut(listener_id).expect("found above");
@@ -237,6 +275,8 @@ impl Network {
         connection.ends[1].mapped = listener.addr.is_ipv6() && addr.is_ipv4();
         connection.ends[1].state = State::SynReceived;
         connection.ends[1].held = true;
+        let options = listener.options;
+        self.begin_with(StreamId { connection: id, side: 1 }, options);
         self.send_segment(Segment::bare(id, 1, Kind::SynAck, 0), cx);
     }
 
@@ -248,7 +288,9 @@ impl Network {
                 if let Some(event) = connection.timers[0].take() {
                     cx.cancel(event);
                 }
+                connection.ends[0].heard = cx.now;
                 self.effects.push(Effect::Writable { slot: id.index, side: 0 });
+                self.restart_keep_alive(id, 0, cx);
             }
             State::Established => {}
             State::Absent | State::SynReceived | State::Gone => return self.send_rst(id, 0, cx),
@@ -267,9 +309,12 @@ impl Network {
             State::Absent | State::SynSent | State::Established => return,
         }
         connection.ends[1].state = State::Established;
+        connection.ends[1].heard = cx.now;
         if let Some(event) = connection.timers[1].take() {
             cx.cancel(event);
         }
+        self.restart_keep_alive(id, 1, cx);
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let took = cx.now - connection.opened;
         let Some(listener_id) = connection.listener else { return };
         let Some(listener) = self.listeners.get_mut(listener_id) else { return };

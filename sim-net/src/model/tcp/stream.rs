@@ -7,7 +7,6 @@ use std::io::IoSlice;
 impl Network {
     /// Takes as many bytes as there is room for; `Ok(None)` if there is none.
     pub fn write(&mut self, id: StreamId, bytes: &[IoSlice<'_>], cx: &mut DeviceCx<'_>) -> Attempt<usize> {
-        let send_buffer = self.config.send_buffer_bytes;
         let side = id.side as usize;
         let connection = self.held(id)?;
         connection.may_write(side)?;
@@ -17,7 +16,7 @@ impl Network {
         let half = &mut connection.halves[side];
         half.drain(cx.now);
         let len: usize = bytes.iter().map(|b| b.len()).sum();
-        let n = len.min(half.room(send_buffer));
+        let n = len.min(half.room());
         if n == 0 && len > 0 {
             half.writer_waits = true;
             self.await_credit(id.connection, id.side, cx);
@@ -44,7 +43,6 @@ impl Network {
 
     /// Whether a write would not have to wait. Says false and remembers that somebody waits, or true.
     pub fn writable(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<bool, Errno> {
-        let send_buffer = self.config.send_buffer_bytes;
         let connection = self.held(id)?;
         let side = id.side as usize;
         match connection.ends[side].state {
@@ -54,7 +52,7 @@ impl Network {
         }
         let half = &mut connection.halves[side];
         half.drain(cx.now);
-        let yes = half.room(send_buffer) > 0 || half.fin != Fin::No;
+        let yes = half.room() > 0 || half.fin != Fin::No;
         if !yes {
             half.writer_waits = true;
             self.await_credit(id.connection, id.side, cx);
@@ -64,7 +62,6 @@ impl Network {
 
     /// Gives up to `room` bytes of what arrived to `put`: 0 at the end of the stream; `Ok(None)` if nothing has arrived.
     pub fn read(&mut self, id: StreamId, room: usize, put: impl FnMut(&[u8]), cx: &mut DeviceCx<'_>) -> Attempt<usize> {
-        let window = self.config.receive_buffer_bytes.max(4) as u64;
         let connection = self.held(id)?;
         let Some(n) = connection.copy_out(id.side as usize, room, put)? else { return Ok(None) };
         let Some(connection) = self.connections.get_mut(id.connection) else { return Err(Errno::EBADF) };
@@ -83,30 +80,63 @@ impl Network {
             self.buffers.give(chunk.bytes);
         }
         // A window update is worth a packet when it opens a good part of the window (RFC 9293 section 3.8.6.2.2).
-        if half.consumed + window - half.advertised >= window / 4 && !half.fin_received {
+        if half.consumed + half.window >= half.advertised + half.window / 4 && !half.fin_received {
             self.credit(id.connection, 1 - id.side, cx);
         }
         Ok(Some(n))
     }
 
-    /// The same without taking it.
-    pub fn peek(&mut self, id: StreamId, room: usize, put: impl FnMut(&[u8])) -> Attempt<usize> {
-        self.held(id)?.copy_out(id.side as usize, room, put)
+    /// The same without taking it, from `offset` bytes on.
+    pub fn peek(&mut self, id: StreamId, offset: usize, room: usize, mut put: impl FnMut(&[u8])) -> Attempt<usize> {
+        let mut skip = offset;
+        let seen = self.held(id)?.copy_out(id.side as usize, room.saturating_add(offset), |bytes| {
+            let skipped = skip.min(bytes.len());
+            skip -= skipped;
+            put(&bytes[skipped..]);
+        })?;
+        // Bytes that the offset covers are none to give, and no end either.
+        Ok(seen.filter(|n| *n == 0 || *n > offset || room == 0).map(|n| n.saturating_sub(offset)))
+    }
+
+    /// Bytes that arrived and were not read (FIONREAD).
+    pub fn unread(&mut self, id: StreamId) -> Result<usize, Errno> {
+        Ok(self.held(id)?.halves[1 - id.side as usize].unread() as usize)
+    }
+
+    /// Bytes that were written and are not acknowledged, a FIN counted as one (SIOCOUTQ).
+    pub fn unacknowledged(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<usize, Errno> {
+        let half = &mut self.held(id)?.halves[id.side as usize];
+        half.drain(cx.now);
+        Ok((half.written + (half.fin != Fin::No) as u64).saturating_sub(half.acked) as usize)
+    }
+
+    /// Whether everything written is acknowledged, the FIN too if there is one, or never will be: what a close with
+    /// SO_LINGER waits for. Says false and remembers that somebody waits, or true.
+    pub fn drained(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<bool, Errno> {
+        let connection = self.held(id)?;
+        let half = &mut connection.halves[id.side as usize];
+        half.drain(cx.now);
+        if connection.ends[id.side as usize].state != State::Established || half.is_drained() {
+            return Ok(true);
+        }
+        half.drain_waits = true;
+        self.await_credit(id.connection, id.side, cx);
+        Ok(false)
     }
 
     /// Whether a read would not have to wait.
     pub fn readable(&mut self, id: StreamId) -> Result<bool, Errno> {
         let connection = self.held(id)?;
         let incoming = &connection.halves[1 - id.side as usize];
-        let gone = connection.ends[id.side as usize].state == State::Gone;
-        Ok(incoming.unread() > 0 || incoming.fin_received || gone)
+        let end = &connection.ends[id.side as usize];
+        Ok(incoming.unread() > 0 || incoming.fin_received || end.read_shut || end.state == State::Gone)
     }
 
     /// Whether the peer has ended its direction, or the connection is gone: no more bytes come after those that wait.
     pub fn read_ended(&mut self, id: StreamId) -> Result<bool, Errno> {
         let connection = self.held(id)?;
-        let gone = connection.ends[id.side as usize].state == State::Gone;
-        Ok(connection.halves[1 - id.side as usize].fin_received || gone)
+        let end = &connection.ends[id.side as usize];
+        Ok(connection.halves[1 - id.side as usize].fin_received || end.read_shut || end.state == State::Gone)
     }
 
     /// Whether this side can never write again.
@@ -116,11 +146,28 @@ impl Network {
         Ok(connection.halves[id.side as usize].fin != Fin::No || gone)
     }
 
-    /// Ends this side's direction: a FIN follows what was written. A second time it does nothing.
-    pub fn shutdown(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
-        match self.held(id)?.ends[id.side as usize].state {
-            State::Established => self.finish(id.connection, id.side, cx),
-            State::Absent | State::SynSent | State::SynReceived | State::Gone => return Err(Errno::ENOTCONN),
+    /// Ends this side's direction, a FIN following what was written, or lets reads end, or both. A second time it does
+    /// nothing. A handshake under way is given up.
+    ///
+    /// # Errors
+    /// ENOTCONN once the connection is closed.
+    pub fn shutdown(&mut self, id: StreamId, read: bool, write: bool, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let StreamId { connection, side } = id;
+        match self.stream_state(id, cx)? {
+            StreamState::Connected => {}
+            StreamState::Connecting => {
+                // Linux, inet_shutdown() and tcp_disconnect().
+                self.break_off(connection, side, Errno::ECONNRESET, cx);
+                return Ok(());
+            }
+            StreamState::Closed => return Err(Errno::ENOTCONN),
+        }
+        if read {
+            self.held(id)?.ends[side as usize].read_shut = true;
+            self.effects.push(Effect::Readable { slot: connection.index, side });
+        }
+        if write {
+            self.finish(connection, side, cx);
         }
         Ok(())
     }
@@ -215,6 +262,7 @@ impl Network {
             half.early.insert(place, segment);
             return;
         }
+        connection.ends[to as usize].heard = cx.now;
         half.take_in(segment);
         while half.early.first().is_some_and(|s| s.seq == half.next) {
             let segment = half.early.remove(0);
@@ -233,11 +281,10 @@ impl Network {
     /// The receiver of what side `sender` sends says how far it is.
     #[inline]
     fn credit(&mut self, id: Id, sender: u8, cx: &mut DeviceCx<'_>) {
-        let window = self.config.receive_buffer_bytes.max(4) as u64;
         let Some(connection) = self.connections.get_mut(id) else { return };
         let back = connection.halves[1 - sender as usize].link;
         let half = &mut connection.halves[sender as usize];
-        let (acked, limit) = (half.next, half.consumed + window);
+        let (acked, limit) = (half.next, half.consumed + half.window);
         half.advertised = limit;
         if connection.ends[sender as usize].state != State::Established {
             return;
@@ -261,7 +308,7 @@ impl Network {
             Some(last) if last.at >= at => *last = Credit { at: last.at, acked, limit },
             _ => half.credits.push_back(Credit { at, acked, limit }),
         }
-        if half.writer_waits || !half.backlog.is_empty() {
+        if half.awaits() {
             self.await_credit(id, sender, cx);
         }
     }
@@ -294,13 +341,12 @@ impl Network {
     /// A sender has learnt something: it sends on, and a writer that waits may go on.
     fn go_on(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
         self.pump(id, side, cx);
-        let send_buffer = self.config.send_buffer_bytes;
         let Some(connection) = self.connections.get_mut(id) else { return };
         let half = &mut connection.halves[side as usize];
-        if half.writer_waits && half.room(send_buffer) > 0 {
-            half.writer_waits = false;
+        if half.writer_waits && half.room() > 0 || half.drain_waits && half.is_drained() {
+            (half.writer_waits, half.drain_waits) = (false, false);
             self.effects.push(Effect::Writable { slot: id.index, side });
-        } else if half.writer_waits {
+        } else if half.writer_waits || half.drain_waits {
             self.await_credit(id, side, cx);
         }
     }
@@ -318,8 +364,15 @@ impl Network {
         let rtt = one_way(&connection.halves[0]).saturating_add(one_way(&connection.halves[1]));
         let first = RTO_MIN.max(Duration::from_nanos(rtt.saturating_mul(2)));
         let rto = first.saturating_mul(1 << half.retries.min(20)).min(RTO_MAX.max(first));
+        let silent_since = if half.retries == 0 { cx.now } else { half.silent_since };
+        // Linux, tcp_clamp_rto_to_user_timeout().
+        let rto = match connection.ends[side as usize].options.user_timeout {
+            Some(limit) => rto.min(limit.saturating_sub(cx.now - silent_since)),
+            None => rto,
+        };
         let timer = self.set_timer(Timer::Retransmission, id, side, rto, cx);
-        self.connections.get_mut(id).expect("found above").halves[side as usize].timer = Some(timer);
+        let half = &mut self.connections.get_mut(id).expect("found above").halves[side as usize];
+        (half.timer, half.silent_since) = (Some(timer), silent_since);
     }
 
     pub(in crate::model) fn retransmission_due(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
@@ -330,8 +383,11 @@ impl Network {
         if half.lost.is_empty() && !half.unsure {
             return;
         }
-        if half.retries >= RETRIES {
-            cx.event(connection.ends[side as usize].node, "tcp.timeout", || format!("after {RETRIES} retransmissions"));
+        let options = &connection.ends[side as usize].options;
+        let over = options.user_timeout.is_some_and(|limit| cx.now - half.silent_since >= limit);
+        if half.retries >= RETRIES || over {
+            let retries = half.retries;
+            cx.event(connection.ends[side as usize].node, "tcp.timeout", || format!("after {retries} retransmissions"));
             return self.break_off(id, side, Errno::ETIMEDOUT, cx);
         }
         half.retries += 1;
@@ -377,11 +433,12 @@ impl Connection {
         if n > 0 || room == 0 || half.fin_received {
             return Ok(Some(n));
         }
+        let read_shut = self.ends[side].read_shut;
         let end = &mut self.ends[side];
         match (end.error.take(), end.state) {
             (Some(error), _) => Err(error),
             (None, State::Gone) => Ok(Some(0)),
-            (None, _) => Ok(None),
+            (None, _) => Ok(read_shut.then_some(0)),
         }
     }
 }
