@@ -134,6 +134,12 @@ impl Metadata {
 }
 
 impl Package {
+    /// What `-p` takes for this package and for no other of its name.
+    pub fn spec(&self) -> &str {
+        // Before 1.77 an identity was of another shape.
+        if self.id.contains('#') { &self.id } else { &self.name }
+    }
+
     pub fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap_or(Path::new("/"))
     }

@@ -171,9 +171,13 @@ fn feature(package: &Package) -> Option<String> {
 fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result<Vec<Binary>, Refused> {
     let mut command = cargo();
     command.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    together.packages.iter().for_each(|p| {
-        command.args(["-p", &p.name]);
-    });
+    for package in &together.packages {
+        let built = match &together.way {
+            Way::DropIn(drop_in) => drop_in.member(package).unwrap_or(package),
+            Way::Plain | Way::Feature(_) => package,
+        };
+        command.args(["-p", built.spec()]);
+    }
     // Of several packages, each has some of them.
     let is_here = |t: &&String| together.packages.iter().any(|p| p.targets.iter().any(|have| have.name == **t));
     select.targets.iter().filter(is_here).for_each(|t| {

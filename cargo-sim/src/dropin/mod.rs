@@ -51,10 +51,15 @@ pub struct DropIn {
 }
 
 impl DropIn {
+    /// A member of the project, as it is in the shadow.
+    pub fn member(&self, member: &Package) -> Option<&Package> {
+        self.graph.members().find(|p| p.name == member.name)
+    }
+
     /// Whether a member of the project has the tokio in its graph.
     pub fn takes(&self, member: &Package) -> bool {
-        let found = self.graph.members().find(|p| p.name == member.name);
-        found.is_some_and(|p| !self.graph.chain(&p.id, &|p| p.name == "tokio" && p.source.is_none()).is_empty())
+        self.member(member)
+            .is_some_and(|p| !self.graph.chain(&p.id, &|p| p.name == "tokio" && p.source.is_none()).is_empty())
     }
 }
 
