@@ -7,11 +7,12 @@
 //!
 //! Inside a run they read cells and borrow nothing that a caller may hold. They never panic.
 //!
-//! What is deliberately absent: sockets, files and threads are not simulated here, only noticed. Calls that libc makes
+//! What is deliberately absent: sockets and files are not simulated here, only noticed. Calls that libc makes
 //! to itself (`fopen` calling `open`, `printf` calling `write`) never pass by a symbol; [`crate::trap`] sees them.
 
 mod entropy;
 pub(crate) mod escapes;
+mod lock;
 mod machine;
 mod output;
 pub(crate) mod real;
@@ -152,5 +153,11 @@ symbols! {
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
         thrd_detach thrd_yield thrd_sleep;
+    lock: pthread_mutex_lock pthread_mutex_timedlock pthread_mutex_clocklock pthread_mutex_unlock pthread_cond_wait
+        pthread_cond_timedwait pthread_cond_clockwait pthread_cond_signal pthread_cond_broadcast pthread_rwlock_rdlock
+        pthread_rwlock_timedrdlock pthread_rwlock_clockrdlock pthread_rwlock_wrlock pthread_rwlock_timedwrlock
+        pthread_rwlock_clockwrlock pthread_rwlock_unlock sem_wait sem_timedwait sem_clockwait sem_post
+        pthread_barrier_wait pthread_spin_lock pthread_once mtx_lock mtx_timedlock mtx_unlock cnd_wait cnd_timedwait
+        cnd_signal cnd_broadcast call_once;
     syscall: syscall;
 }

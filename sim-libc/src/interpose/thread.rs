@@ -3,8 +3,8 @@
 
 use super::real::real;
 use super::{errno, escape, time, world};
-use crate::threads::{self, Start};
 use crate::raw;
+use crate::threads::{self, Start};
 use libc::{c_void, pthread_t, timespec};
 use sim_core::{Instant, World};
 use std::ffi::{CStr, c_char};
@@ -35,7 +35,9 @@ pub(super) unsafe extern "C" fn pthread_create(
 pub(super) unsafe extern "C" fn pthread_join(thread: pthread_t, value: *mut *mut c_void) -> i32 {
     // SAFETY: the caller's promise.
     let ours = threads::world().and_then(|world| unsafe { threads::join(world, thread, value, None) });
-    ours.unwrap_or_else(|| real!(pthread_join(thread, value): fn(pthread_t, *mut *mut c_void) -> i32, else libc::ENOSYS))
+    ours.unwrap_or_else(
+        || real!(pthread_join(thread, value): fn(pthread_t, *mut *mut c_void) -> i32, else libc::ENOSYS),
+    )
 }
 
 /// # Safety
