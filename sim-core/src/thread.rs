@@ -12,7 +12,6 @@ use crate::events::Due;
 use crate::hash;
 use crate::node::{GroupId, NodeId, State};
 use crate::schedule::MAX_HOLD;
-use crate::task::Spawn;
 use crate::waker;
 use crate::world::{Actor, World};
 use crate::{Instant, Verdict};
@@ -169,7 +168,7 @@ impl World {
 
     /// How many threads have not ended, the first one included.
     pub fn live_threads(&self) -> usize {
-        self.threads.list.borrow().iter().filter(|t| !t.ended).count()
+        self.threads.list.try_borrow().map_or(0, |list| list.iter().filter(|t| !t.ended).count())
     }
 
     /// Whether this thread has not ended, by itself or with its node.
@@ -182,6 +181,12 @@ impl World {
         if let Some(thread) = self.threads.list.borrow_mut().get_mut(id.0 as usize) {
             name.clone_into(&mut thread.name);
         }
+    }
+
+    /// Gives the name of the running thread to `f`, unless the threads are being changed: for callers that may not panic.
+    pub fn try_thread_name(&self, f: impl FnOnce(&str)) -> Option<()> {
+        let list = self.threads.list.try_borrow().ok()?;
+        list.get(self.running_thread().0 as usize).map(|thread| f(&thread.name))
     }
 
     /// A waker that is a number; it wakes this thread from [`block_thread`](Self::block_thread).
@@ -373,8 +378,7 @@ impl World {
         let actor = {
             let list = self.threads.list.borrow();
             let thread = &list[id.0 as usize];
-            let spawn = Some(Spawn::named("a thread"));
-            Actor { key: thread.key, node: thread.node, group: thread.group, spawn, ..Actor::NOBODY }
+            Actor { key: thread.key, node: thread.node, group: thread.group, ..Actor::NOBODY }
         };
         self.actor.set(actor);
         let skew = self.nodes.borrow()[actor.node.0 as usize].clock;

@@ -113,19 +113,26 @@ pub(crate) fn captured() -> bool {
     !MINE.load(Relaxed).is_null()
 }
 
-/// The acting task as a line, or nothing. Reads cells only.
+/// The acting task, or thread, as a line; nothing outside a run. Reads cells only, and what nobody is changing.
 pub(crate) fn task_line() -> Line<NOTE_BYTES> {
     let mut line = Line::new();
-    if let Some(spawn) = World::current().and_then(|w| w.acting_task()) {
-        // As `Spawn`'s Display has it, without its allocation.
-        let mut parts = spawn.name.split("::{{closure}}");
-        parts.by_ref().for_each(|part| {
-            line.push(part);
-        });
-        line.push(" (spawned at ").push(spawn.location.file()).push(":");
-        line.push_number(spawn.location.line() as u64, 0, 0).push(":");
-        line.push_number(spawn.location.column() as u64, 0, 0).push(")");
-    }
+    let Some(world) = World::current() else { return line };
+    let Some(spawn) = world.acting_task() else {
+        if world.live_threads() > 1 {
+            world.try_thread_name(|name| {
+                line.push("thread ").push(name);
+            });
+        }
+        return line;
+    };
+    // As `Spawn`'s Display has it, without its allocation.
+    let mut parts = spawn.name.split("::{{closure}}");
+    parts.by_ref().for_each(|part| {
+        line.push(part);
+    });
+    line.push(" (spawned at ").push(spawn.location.file()).push(":");
+    line.push_number(spawn.location.line() as u64, 0, 0).push(":");
+    line.push_number(spawn.location.column() as u64, 0, 0).push(")");
     line
 }
 
