@@ -51,6 +51,19 @@ struct Resolve {
 struct Node {
     id: String,
     dependencies: Vec<String>,
+    deps: Vec<Edge>,
+}
+
+#[derive(Deserialize)]
+struct Edge {
+    pkg: String,
+    dep_kinds: Vec<EdgeKind>,
+}
+
+#[derive(Deserialize)]
+struct EdgeKind {
+    /// `None` for what is neither for tests nor for build scripts.
+    kind: Option<String>,
 }
 
 /// The cargo that this was started by, in the folder that the user stands in: so toolchain files and cargo's own
@@ -61,7 +74,11 @@ pub fn cargo() -> Command {
 
 /// What cargo says of a project that it refuses is in `Err`, in its own words.
 pub fn metadata(manifest: Option<&Path>, arguments: &[String]) -> Result<Metadata, String> {
-    let mut command = cargo();
+    metadata_by(cargo(), manifest, arguments)
+}
+
+/// The same by a cargo that stands elsewhere.
+pub fn metadata_by(mut command: Command, manifest: Option<&Path>, arguments: &[String]) -> Result<Metadata, String> {
     command.args(["metadata", "--format-version=1"]).args(arguments);
     if let Some(path) = manifest {
         command.arg("--manifest-path").arg(path);
@@ -95,10 +112,29 @@ impl Metadata {
         self.packages.iter().find(|p| p.id == id)
     }
 
+    /// All that a package is built on, itself included.
+    pub fn built_on(&self, from: &str) -> Vec<&Package> {
+        let nodes = self.nodes();
+        let mut seen = BTreeSet::from([from]);
+        let mut left = vec![from];
+        while let Some(id) = left.pop() {
+            for edge in nodes.get(id).into_iter().flat_map(|n| &n.deps) {
+                let is_built = edge.dep_kinds.iter().any(|k| k.kind.as_deref() != Some("dev"));
+                if is_built && seen.insert(&edge.pkg) {
+                    left.push(&edge.pkg);
+                }
+            }
+        }
+        self.packages.iter().filter(|p| seen.contains(p.id.as_str())).collect()
+    }
+
+    fn nodes(&self) -> BTreeMap<&str, &Node> {
+        self.resolve.iter().flat_map(|r| &r.nodes).map(|n| (n.id.as_str(), n)).collect()
+    }
+
     /// The shortest chain of dependencies from a package to one that fits, both included; empty where there is none.
     pub fn chain(&self, from: &str, fits: &dyn Fn(&Package) -> bool) -> Vec<&Package> {
-        let nodes: BTreeMap<&str, &Node> =
-            self.resolve.iter().flat_map(|r| &r.nodes).map(|n| (n.id.as_str(), n)).collect();
+        let nodes = self.nodes();
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut seen = BTreeSet::from([from]);
         let mut left = VecDeque::from([from]);

@@ -1,5 +1,6 @@
 //! What can be asked for, and the environment that asks the library for it.
 
+use crate::conformance::ConformanceArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -40,6 +41,12 @@ cargo sim replay lost_writes --seed 0x2a --tape sim-results/kv.lost_writes-0x2a.
     #[command(after_help = "Examples:\n  cargo sim bisect lost_writes --seed 0x2a\n  \
 cargo sim bisect lost_writes --seed 0x2a --json why.jsonl")]
     Bisect(BisectArgs),
+    /// Run tokio's own tests over the generated tokio, and compare with the failures that are known
+    #[command(
+        after_help = "Examples:\n  cargo sim conformance\n  cargo sim conformance --only 'sync_*' --seeds 20\n  \
+cargo sim conformance --tokio 1.44.2 --classes AS --json results.json"
+    )]
+    Conformance(ConformanceArgs),
 }
 
 /// Which tests are built, as for `cargo test`.

@@ -9,9 +9,10 @@ mod build;
 mod junit;
 mod output;
 mod process;
-mod say;
+pub mod say;
 mod select;
 
+use crate::conformance::conformance;
 use args::{Cli, Command};
 use clap::Parser;
 use output::Output;
@@ -86,6 +87,7 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;
             audit::audit(&tests, &audit, interrupt)
         }
+        Command::Conformance(args) => Ok(conformance(&args, &|| interrupt.is_pressed())?),
     }
 }
 

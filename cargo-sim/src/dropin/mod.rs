@@ -6,13 +6,16 @@
 //!
 //! It reads the project and writes nothing into it but below its target folder, and not even there if it may not.
 
-mod files;
+pub mod files;
 mod graph;
 mod hunk;
 mod hunks;
 mod lock;
 mod shadow;
 mod tokio;
+mod vendored;
+
+pub use hunks::TESTED;
 
 use crate::metadata::{Metadata, Package, metadata};
 use serde::{Deserialize, Serialize};
@@ -102,7 +105,7 @@ pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> 
     if !known.moved.is_empty() {
         remarks.push(format!("sim needs newer versions than the lock has: {}", known.moved.join(", ")));
     }
-    let arguments = preparation.arguments();
+    let arguments = preparation.arguments(&known);
     Ok(Some(DropIn { graph, arguments, target: home.join("build"), version: known.version, remarks, shadow }))
 }
 
@@ -169,6 +172,13 @@ impl Ask {
     }
 }
 
+impl Known {
+    /// Whether sim comes into a project that keeps its dependencies' source in a folder of its own.
+    fn is_vendored(&self) -> bool {
+        self.sim.is_none() && vendored::folder_of(&self.folder).is_some()
+    }
+}
+
 struct Preparation<'a> {
     project: &'a Metadata,
     ask: &'a Ask,
@@ -189,9 +199,17 @@ impl Preparation<'_> {
         self.shadow.of(&self.project.workspace_root).join("Cargo.toml")
     }
 
-    fn arguments(&self) -> Vec<String> {
+    fn joined(&self) -> PathBuf {
+        self.home.join("vendored")
+    }
+
+    fn arguments(&self, known: &Known) -> Vec<String> {
         let path = toml_edit::Value::from(self.copy().display().to_string());
-        vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")]
+        let mut arguments = vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")];
+        if known.is_vendored() {
+            arguments.extend(vendored::arguments(&self.joined()));
+        }
+        arguments
     }
 
     /// Resolves the project as it is, in the shadow, from its own lock file.
@@ -240,8 +258,12 @@ impl Preparation<'_> {
             None => sim_beside_this()?,
         };
         let source = Source { version: known.version.clone(), folder: known.folder.clone() };
-        source.generate(&self.copy(), &Extra { sim, rustix: known.rustix.clone() })?;
-        let graph = self.resolve_patched().map_err(|cargo| {
+        source.generate(&self.copy(), &Extra { sim: sim.clone(), rustix: known.rustix.clone() })?;
+        let path = sim.iter().find(|(key, _)| key == "path").map(|(_, path)| PathBuf::from(path));
+        if let (true, Some(theirs), Some(sim)) = (known.is_vendored(), vendored::folder_of(&known.folder), path) {
+            vendored::join(&theirs, &sim, &self.joined(), &self.ask.platform, self.ask.offline)?;
+        }
+        let graph = self.resolve_patched(&known).map_err(|cargo| {
             format!(
                 "{cargo}\nthe project cannot be resolved with the generated tokio, which needs the crate sim and what that \
                  depends on; nothing was built: if they are not at hand, run once with a network"
@@ -255,15 +277,17 @@ impl Preparation<'_> {
     }
 
     /// Resolves with the patch. Versions that the lock has and sim cannot live with are let go, one conflict at a time.
-    fn resolve_patched(&self) -> Result<Metadata, String> {
-        let mut arguments = self.arguments();
+    fn resolve_patched(&self, known: &Known) -> Result<Metadata, String> {
+        let mut arguments = self.arguments(known);
         arguments.extend(self.ask.resolving());
         // All that sim needs may be at hand, and then no network is waited for.
         let mut at_hand = arguments.clone();
-        at_hand.push("--offline".into());
+        if !self.ask.offline {
+            at_hand.push("--offline".into());
+        }
+        let mut elsewhere = (!self.ask.offline).then_some(&arguments);
+        let mut tried = &at_hand;
         let mut let_go = BTreeSet::new();
-        let mut tries = [&at_hand, &arguments].into_iter().filter(|tried| !self.ask.offline || *tried == &at_hand);
-        let mut tried = tries.next().unwrap_or(&arguments);
         loop {
             let cargo = match metadata(Some(&self.manifest()), tried) {
                 Ok(graph) => return Ok(graph),
@@ -272,7 +296,7 @@ impl Preparation<'_> {
             let names: Vec<String> =
                 lock::conflicting(&cargo).into_iter().filter(|n| let_go.insert(n.clone())).collect();
             if names.is_empty() || !lock::let_go(&self.shadow.lock(), &names)? {
-                tried = tries.next().ok_or(cargo)?;
+                tried = elsewhere.take().ok_or(cargo)?;
             }
         }
     }
