@@ -3,6 +3,8 @@
 #[cfg(unix)]
 mod app;
 #[cfg(unix)]
+mod conformance;
+#[cfg(unix)]
 mod dropin;
 #[cfg(unix)]
 mod metadata;
