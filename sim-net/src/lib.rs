@@ -13,10 +13,11 @@ mod api;
 mod model;
 
 pub use api::{
-    Net, News, Pipe, Readiness, TcpBound, TcpListener, TcpStream, UdpSocket, UnixSocket, lookup, unix_is_bound,
-    unix_unlink,
+    Net, News, Pipe, Readiness, TcpBound, TcpListener, TcpStream, UdpSocket, UnixSocket, interfaces, lookup, reverse,
+    unix_is_bound, unix_unlink,
 };
 pub use model::{
-    Attempt, BindOptions, Config, Credentials, Effect, Errno, Id, KeepAlive, LinkConfig, Network, Odds, PipeEnd,
-    Receive, Received, Route, StreamId, StreamState, TcpOptions, UnixKind,
+    Attempt, BindOptions, Config, Credentials, Effect, Errno, Id, Interface, KeepAlive, LinkConfig, Network, Odds,
+    PipeEnd, Receive, Received, Route, StreamId, StreamState, TcpOptions, UnixKind, numeric_host, service_name,
+    service_port,
 };

@@ -20,7 +20,7 @@ pub use tcp::{TcpBound, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixSocket, unix_is_bound, unix_unlink};
 
-use crate::model::{Attempt, Config, Effect, Errno, Network, PipeEnd};
+use crate::model::{Attempt, Config, Effect, Errno, Interface, Network, PipeEnd};
 use sim_core::{Death, Device, DeviceCx, NodeId, World, waiting_for};
 use std::io;
 use std::net::IpAddr;
@@ -249,4 +249,23 @@ fn filling(out: &mut [u8]) -> impl FnMut(&[u8]) + '_ {
 pub fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {
     let found = world().with_device(|net: &mut Net, _| net.lookup(name));
     found.ok_or_else(|| io::Error::other("failed to lookup address information: Name or service not known"))
+}
+
+/// The name of an address: `localhost`, or that of the node that has it.
+///
+/// # Panics
+/// Outside a World.
+pub fn reverse(ip: IpAddr) -> Option<String> {
+    world().with_device(|net: &mut Net, _| net.reverse(ip).map(str::to_owned))
+}
+
+/// The interfaces of the acting node: `lo` and `eth0`.
+///
+/// # Errors
+/// ENETDOWN for a dead program.
+///
+/// # Panics
+/// Outside the machines.
+pub fn interfaces() -> io::Result<[Interface; 2]> {
+    as_node("getifaddrs", |net, node, _| Ok(net.interfaces(node)))
 }

@@ -6,6 +6,7 @@
 
 use super::arena::Id;
 use super::errno::Errno;
+use super::names::numeric_host;
 use sim_core::hash::{self, Map};
 use sim_core::{NodeId, choices};
 use std::collections::BTreeMap;
@@ -261,13 +262,23 @@ impl Directory {
         self.routes.get(&ip) == Some(&node)
     }
 
+    /// Who has an address.
+    pub fn owner(&self, ip: IpAddr) -> Option<NodeId> {
+        self.routes.get(&ip).copied()
+    }
+
+    /// All addresses of a node, in order.
+    pub fn addresses_of(&self, node: NodeId) -> impl Iterator<Item = IpAddr> + '_ {
+        self.routes.iter().filter(move |(_, n)| **n == node).map(|(ip, _)| *ip)
+    }
+
     /// Lets a name resolve to these addresses, replacing what it resolved to.
     pub fn add_name(&mut self, name: &str, addresses: Vec<IpAddr>) {
         self.names.insert(name.to_ascii_lowercase(), addresses);
     }
 
     pub fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
-        if let Ok(ip) = name.parse() {
+        if let Some(ip) = numeric_host(name) {
             return Some(vec![ip]);
         }
         let name = name.to_ascii_lowercase();
