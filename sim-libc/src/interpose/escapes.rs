@@ -309,10 +309,6 @@ macro_rules! outside_only {
 
 outside_only! {
     kill = SYS_kill(pid: i32, signal: i32);
-    socket = SYS_socket(family: i32, kind: i32, protocol: i32);
-    socketpair = SYS_socketpair(family: i32, kind: i32, protocol: i32, pair: *mut i32);
-    epoll_create = SYS_epoll_create(size: i32);
-    epoll_create1 = SYS_epoll_create1(flags: i32);
     creat = SYS_creat(path: *const c_char, mode: u32);
     creat64 = SYS_creat(path: *const c_char, mode: u32);
     rename = SYS_rename(from: *const c_char, to: *const c_char);

@@ -63,7 +63,7 @@ pub struct Interposed {
 /// ```
 pub fn enable() -> Interposed {
     // A symbol in an object file of an archive is linked only if somebody names it: here all are named.
-    std::hint::black_box(&SYMBOLS);
+    std::hint::black_box((&SYMBOLS, crate::descriptors::symbols::SYMBOLS));
     let before = ON.replace(true);
     if !before {
         threads::enter();
@@ -132,9 +132,15 @@ pub(crate) fn errno(result: i64) -> i64 {
 }
 
 /// Addresses, in a form that may stand in a static.
-struct Symbol(#[allow(dead_code, reason = "it is there to be linked")] *const ());
+pub(crate) struct Symbol(#[allow(dead_code, reason = "it is there to be linked")] *const ());
 // SAFETY: nobody reads through them.
 unsafe impl Sync for Symbol {}
+
+impl Symbol {
+    pub(crate) const fn new(address: *const ()) -> Symbol {
+        Symbol(address)
+    }
+}
 
 macro_rules! symbols {
     ($($of:ident: $($name:ident)*;)*) => {
@@ -147,8 +153,8 @@ symbols! {
     time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
     machine: sched_getaffinity sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
     output: write writev;
-    escapes: fork vfork execve posix_spawn posix_spawnp system popen kill socket socketpair epoll_create
-        epoll_create1 open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat
+    escapes: fork vfork execve posix_spawn posix_spawnp system popen kill
+        open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat
         mkdir mkdirat rmdir truncate truncate64 link linkat symlink symlinkat;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join

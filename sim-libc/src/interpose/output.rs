@@ -3,6 +3,7 @@
 //! `[   1.234567890 kv0] listening`
 
 use super::{errno, world};
+use crate::descriptors::calls::answer;
 use crate::line::Line;
 use crate::{process, raw};
 use sim_core::World;
@@ -81,8 +82,9 @@ pub(super) unsafe fn put(fd: i32, bytes: *const u8, len: usize) -> Option<i64> {
 pub(super) unsafe extern "C" fn write(fd: i32, bytes: *const u8, len: usize) -> isize {
     // SAFETY: the caller's promise.
     let result = unsafe {
-        put(fd, bytes, len)
-            .unwrap_or_else(|| raw::call(libc::SYS_write, [fd as i64, bytes as i64, len as i64, 0, 0, 0]))
+        let args = [fd as i64, bytes as i64, len as i64, 0, 0, 0];
+        let answered = world().and_then(|world| answer(world, libc::SYS_write, args));
+        answered.or_else(|| put(fd, bytes, len)).unwrap_or_else(|| raw::call(libc::SYS_write, args))
     };
     errno(result) as isize
 }
@@ -93,9 +95,13 @@ pub(super) unsafe extern "C" fn write(fd: i32, bytes: *const u8, len: usize) -> 
 pub(super) unsafe extern "C" fn writev(fd: i32, parts: *const libc::iovec, count: i32) -> isize {
     // SAFETY: the caller's promise: `count` descriptions of valid memory.
     unsafe {
-        let ours = (fd == 1 || fd == 2) && (process::captured() || world().is_some());
-        if !ours || parts.is_null() || count < 0 {
-            return errno(raw::call(libc::SYS_writev, [fd as i64, parts as i64, count as i64, 0, 0, 0])) as isize;
+        let args = [fd as i64, parts as i64, count as i64, 0, 0, 0];
+        if let Some(result) = world().and_then(|world| answer(world, libc::SYS_writev, args)) {
+            return errno(result) as isize;
+        }
+        let output = (fd == 1 || fd == 2) && (process::captured() || world().is_some());
+        if !output || parts.is_null() || count < 0 {
+            return errno(raw::call(libc::SYS_writev, args)) as isize;
         }
         let mut sum = 0;
         for part in std::slice::from_raw_parts(parts, count as usize) {

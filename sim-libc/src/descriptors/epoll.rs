@@ -1,0 +1,374 @@
+//! epoll(7): who is interested in what, and what has become ready since it was last asked.
+//!
+//! As in the kernel (fs/eventpoll.c), an item is put into the ready list when its description is told of a change, and
+//! taken out when a wait finds it ready or not ready after all. A level-triggered item that is ready goes to the list's
+//! end again; an edge-triggered one waits for the next change. So an edge is one for each wake-up, also where nothing
+//! looks different.
+//!
+//! Not modelled: which of several threads that wait for one epoll object is woken. All are; EPOLLEXCLUSIVE is accepted
+//! and means the same. EPOLLWAKEUP is accepted and means nothing on a machine that never suspends.
+
+use super::{Answer, Description, Errno, IN, Id, Object};
+use crate::threads;
+use sim_core::{Instant, World};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Flags that are no events.
+const PRIVATE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE | libc::EPOLLWAKEUP) as u32;
+/// Reported whether asked for or not.
+const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+/// How deep epoll objects may hold one another (`EP_MAX_NESTS` of fs/eventpoll.c).
+const DEPTH: u32 = 4;
+
+/// Names an item of one epoll object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    index: u32,
+    generation: u32,
+}
+
+struct Item {
+    number: i32,
+    target: Weak<Description>,
+    target_id: Id,
+    events: u32,
+    data: u64,
+    linked: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    item: Option<Item>,
+}
+
+/// The object behind an epoll descriptor.
+#[derive(Default)]
+pub(crate) struct Epoll {
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<u32>>,
+    by_target: RefCell<BTreeMap<(i32, Id), Place>>,
+    ready: RefCell<VecDeque<Place>>,
+}
+
+fn of(description: &Description) -> Answer<&Epoll> {
+    match &description.object {
+        Object::Epoll(epoll) => Ok(epoll),
+        _ => Err(Errno::INVALID),
+    }
+}
+
+impl Epoll {
+    fn with_item<R>(&self, place: Place, f: impl FnOnce(&mut Item) -> R) -> Option<R> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(place.index as usize).filter(|s| s.generation == place.generation)?;
+        slot.item.as_mut().map(f)
+    }
+
+    /// The item's description has changed so that it may be ready for `bits`.
+    pub(crate) fn link(own: &Description, place: Place, bits: u32) {
+        let Ok(epoll) = of(own) else { return };
+        let wanted = epoll.with_item(place, |item| {
+            let asked = item.events & !PRIVATE;
+            // What was disarmed by EPOLLONESHOT has no events left.
+            let wanted = asked != 0 && bits & (asked | ALWAYS) != 0;
+            let link = wanted && !item.linked;
+            item.linked |= wanted;
+            (wanted, link)
+        });
+        let Some((wanted, link)) = wanted else { return };
+        if link {
+            epoll.ready.borrow_mut().push_back(place);
+        }
+        if wanted {
+            own.notify(IN);
+        }
+    }
+
+    /// The item's description is no more.
+    pub(crate) fn forget(own: &Description, place: Place) {
+        if let Ok(epoll) = of(own) {
+            epoll.remove(place);
+        }
+    }
+
+    fn remove(&self, place: Place) -> Option<Item> {
+        let item = {
+            let mut slots = self.slots.borrow_mut();
+            let slot = slots.get_mut(place.index as usize).filter(|s| s.generation == place.generation)?;
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.item.take()?
+        };
+        self.free.borrow_mut().push(place.index);
+        self.by_target.borrow_mut().remove(&(item.number, item.target_id));
+        Some(item)
+    }
+
+    /// epoll_ctl(2).
+    pub(crate) fn control(
+        own: &Rc<Description>,
+        operation: i32,
+        number: i32,
+        target: &Rc<Description>,
+        event: Option<libc::epoll_event>,
+    ) -> Answer<()> {
+        if !target.has_events() {
+            return Err(Errno(libc::EPERM));
+        }
+        let epoll = of(own)?;
+        if Rc::ptr_eq(own, target) {
+            return Err(Errno::INVALID);
+        }
+        let key = (number, target.id);
+        let known = epoll.by_target.borrow().get(&key).copied();
+        if operation == libc::EPOLL_CTL_DEL {
+            let place = known.ok_or(Errno(libc::ENOENT))?;
+            epoll.remove(place);
+            target.watchers.borrow_mut().retain(|(e, p)| *p != place || !is(e, own));
+            return Ok(());
+        }
+        let event = event.ok_or(Errno::FAULT)?;
+        let (events, data) = (event.events | ALWAYS, event.u64);
+        let exclusive = libc::EPOLLEXCLUSIVE as u32;
+        if event.events & exclusive != 0 {
+            let others = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET | libc::EPOLLWAKEUP) as u32 | ALWAYS;
+            let nested = matches!(target.object, Object::Epoll(_));
+            if operation == libc::EPOLL_CTL_MOD || nested || event.events & !(exclusive | others) != 0 {
+                return Err(Errno::INVALID);
+            }
+        }
+        match operation {
+            libc::EPOLL_CTL_ADD => {
+                if known.is_some() {
+                    return Err(Errno(libc::EEXIST));
+                }
+                if let Object::Epoll(inner) = &target.object
+                    && (inner.holds(own, DEPTH)? || inner.depth(DEPTH)? >= DEPTH)
+                {
+                    return Err(Errno(libc::ELOOP));
+                }
+                let item =
+                    Item { number, target: Rc::downgrade(target), target_id: target.id, events, data, linked: false };
+                let place = epoll.insert(item);
+                epoll.by_target.borrow_mut().insert(key, place);
+                target.watchers.borrow_mut().push((Rc::downgrade(own), place));
+                target.watch();
+                Self::link_if_ready(own, target, place, events);
+            }
+            libc::EPOLL_CTL_MOD => {
+                let place = known.ok_or(Errno(libc::ENOENT))?;
+                if epoll.with_item(place, |item| item.events & exclusive != 0) == Some(true) {
+                    return Err(Errno::INVALID);
+                }
+                epoll.with_item(place, |item| (item.events, item.data) = (events, data));
+                Self::link_if_ready(own, target, place, events);
+            }
+            _ => return Err(Errno::INVALID),
+        }
+        Ok(())
+    }
+
+    fn link_if_ready(own: &Description, target: &Description, place: Place, events: u32) {
+        let ready = target.ready() & events & !PRIVATE;
+        if ready != 0 {
+            Self::link(own, place, ready);
+        }
+    }
+
+    fn insert(&self, item: Item) -> Place {
+        let index = self.free.borrow_mut().pop();
+        let mut slots = self.slots.borrow_mut();
+        let index = index.unwrap_or_else(|| {
+            slots.push(Slot::default());
+            slots.len() as u32 - 1
+        });
+        let slot = &mut slots[index as usize];
+        slot.item = Some(item);
+        Place { index, generation: slot.generation }
+    }
+
+    fn targets(&self) -> Vec<Rc<Description>> {
+        self.slots.borrow().iter().filter_map(|s| s.item.as_ref()?.target.upgrade()).collect()
+    }
+
+    /// Whether `wanted` is held, directly or through others.
+    fn holds(&self, wanted: &Rc<Description>, depth: u32) -> Answer<bool> {
+        if depth == 0 {
+            return Err(Errno(libc::ELOOP));
+        }
+        for target in self.targets() {
+            if Rc::ptr_eq(&target, wanted) {
+                return Ok(true);
+            }
+            if let Object::Epoll(inner) = &target.object
+                && inner.holds(wanted, depth - 1)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn depth(&self, left: u32) -> Answer<u32> {
+        if left == 0 {
+            return Err(Errno(libc::ELOOP));
+        }
+        let mut deepest = 0;
+        for target in self.targets() {
+            if let Object::Epoll(inner) = &target.object {
+                deepest = deepest.max(inner.depth(left - 1)?);
+            }
+        }
+        Ok(deepest + 1)
+    }
+
+    /// Ready to read while an item is ready. Items that are not, after all, leave the list.
+    pub(crate) fn ready(&self) -> u32 {
+        loop {
+            let Some(place) = self.ready.borrow().front().copied() else { return 0 };
+            if self.look(place).is_some_and(|(_, ready)| ready != 0) {
+                return IN;
+            }
+            self.ready.borrow_mut().pop_front();
+            self.with_item(place, |item| item.linked = false);
+        }
+    }
+
+    /// What an item has to say: its event, if it is ready.
+    fn look(&self, place: Place) -> Option<(u64, u32)> {
+        let (target, events, data) = self.with_item(place, |i| (i.target.upgrade(), i.events, i.data))?;
+        Some((data, target?.ready() & events & !PRIVATE))
+    }
+
+    /// Up to `room` events of what is ready now.
+    fn collect(&self, room: usize) -> Vec<libc::epoll_event> {
+        let mut events = Vec::new();
+        let mut again = Vec::new();
+        let looked_at = self.ready.borrow().len();
+        for _ in 0..looked_at {
+            if events.len() == room {
+                break;
+            }
+            let Some(place) = self.ready.borrow_mut().pop_front() else { break };
+            self.with_item(place, |item| item.linked = false);
+            let Some((data, ready)) = self.look(place).filter(|(_, ready)| *ready != 0) else { continue };
+            events.push(libc::epoll_event { events: ready, u64: data });
+            self.with_item(place, |item| {
+                if item.events & libc::EPOLLONESHOT as u32 != 0 {
+                    item.events &= PRIVATE;
+                } else if item.events & libc::EPOLLET as u32 == 0 && !item.linked {
+                    item.linked = true;
+                    again.push(place);
+                }
+            });
+        }
+        self.ready.borrow_mut().extend(again);
+        events
+    }
+}
+
+fn is(epoll: &Weak<Description>, own: &Rc<Description>) -> bool {
+    std::ptr::eq(epoll.as_ptr(), Rc::as_ptr(own))
+}
+
+/// epoll_wait(2): up to `room` events. `timeout` of `None` is for ever.
+pub(crate) fn wait(
+    world: &'static World,
+    own: &Rc<Description>,
+    room: usize,
+    timeout: Option<Duration>,
+) -> Answer<Vec<libc::epoll_event>> {
+    let epoll = of(own)?;
+    let events = epoll.collect(room);
+    if !events.is_empty() {
+        return Ok(events);
+    }
+    let until = timeout.map(|timeout| world.now() + timeout);
+    if let Some(stepping) = STEPPING.get() {
+        if timeout != Some(Duration::ZERO) {
+            // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it.
+            unsafe { (*stepping).idle(own, until) };
+        }
+        return Ok(events);
+    }
+    if timeout == Some(Duration::ZERO) {
+        threads::yield_now();
+        return Ok(epoll.collect(room));
+    }
+    let waited = threads::wait("an event (epoll_wait)", until, |cx: &mut Context<'_>| {
+        let events = epoll.collect(room);
+        if events.is_empty() {
+            own.wake_later(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(events)
+    });
+    Ok(waited.unwrap_or_default())
+}
+
+// ---- one step of a runtime whose loop waits with epoll ----------------------------------------------------------------
+
+thread_local! {
+    /// Set while this thread runs a step.
+    static STEPPING: Cell<Option<*const Stepping<'static>>> = const { Cell::new(None) };
+}
+
+/// Names an epoll object of the run. Once that is closed it names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpollId(Id);
+
+/// Where a runtime would have waited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Idle {
+    /// What it would have waited for.
+    pub epoll: EpollId,
+    /// And until when; `None` for ever.
+    pub until: Option<Instant>,
+}
+
+struct Stepping<'a> {
+    on_idle: RefCell<&'a mut dyn FnMut()>,
+    idle: Cell<Option<Idle>>,
+}
+
+impl Stepping<'_> {
+    fn idle(&self, epoll: &Description, until: Option<Instant>) {
+        self.idle.set(Some(Idle { epoll: EpollId(epoll.id), until }));
+        if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
+            on_idle();
+        }
+    }
+}
+
+/// Runs a runtime's loop until it has nothing to do. While `run` runs, an `epoll_wait` that finds nothing ready and is
+/// allowed to wait returns at once without events; before that it calls `on_idle`, which has to make `run` return. Returns
+/// where the last such wait was, or `None` if there was none.
+pub fn step(run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
+    struct Back(Option<*const Stepping<'static>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            STEPPING.set(self.0);
+        }
+    }
+    let stepping = Stepping { on_idle: RefCell::new(&mut on_idle), idle: Cell::new(None) };
+    let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
+    run();
+    stepping.idle.get()
+}
+
+impl Idle {
+    /// Ready when the epoll object has something to tell, or is closed. The deadline is the caller's.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(world) = World::current() else { return Poll::Ready(()) };
+        let Some(epoll) = super::Descriptors::of(world).find(self.epoll.0) else { return Poll::Ready(()) };
+        if epoll.ready() != 0 {
+            return Poll::Ready(());
+        }
+        epoll.wake_later(cx.waker());
+        Poll::Pending
+    }
+}

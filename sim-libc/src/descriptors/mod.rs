@@ -1,0 +1,470 @@
+//! Descriptors of a run: small numbers behind which no kernel stands.
+//!
+//! One table for the World, since its nodes share one process: a number leads to an *open description* ([`Description`]),
+//! which several numbers may share after `dup`, and which ends with the last of them. Numbers are given out from 32 up, the
+//! lowest free one first, as POSIX has it. What is below belongs to the kernel (stdin, stdout, stderr, real files opened
+//! for reading), and so does what is at 4096 and above.
+//!
+//! Each number belongs to the node and the incarnation that made it. What the code of a dead incarnation still calls ends
+//! with EBADF and changes nothing, except that its own numbers are given back when they are closed.
+//!
+//! Nothing here is locked: the thread that calls holds the baton, so the World is its own. Nothing stays borrowed while a
+//! thread waits, and nobody's waker is woken while something is.
+//!
+//! What is deliberately absent: chance, time and packets are the devices'. This module knows who waits, not for how long.
+
+pub(crate) mod calls;
+pub(crate) mod epoll;
+mod eventfd;
+mod poll;
+pub(crate) mod symbols;
+mod timerfd;
+
+use crate::sockets::Socket;
+use crate::{raw, threads};
+use epoll::Epoll;
+use eventfd::EventFd;
+use sim_core::{GroupId, Instant, NodeId, World};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use timerfd::TimerFd;
+
+/// The first number that a run gives out.
+pub(crate) const FIRST: i32 = 32;
+/// Where the kernel's own numbers go on, so that they never meet the run's.
+const KERNEL_FROM: i32 = 4096;
+/// As many as a process may have (`RLIMIT_NOFILE`), less than [`KERNEL_FROM`].
+const LAST: i32 = KERNEL_FROM - 1;
+
+/// All bits that a description can be ready for.
+pub(crate) const EVERY: u32 = u32::MAX;
+/// Ready to read.
+pub(crate) const IN: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
+/// Ready to write.
+pub(crate) const OUT: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
+/// The peer writes no more.
+pub(crate) const READ_HUP: u32 = libc::EPOLLRDHUP as u32;
+/// Both directions have ended.
+pub(crate) const HUP: u32 = libc::EPOLLHUP as u32;
+/// An error waits.
+pub(crate) const ERR: u32 = libc::EPOLLERR as u32;
+
+/// An error number of Linux.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Errno(pub i32);
+
+impl Errno {
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
+    pub const BAD: Errno = Errno(libc::EBADF);
+    pub const INVALID: Errno = Errno(libc::EINVAL);
+    pub const FAULT: Errno = Errno(libc::EFAULT);
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Errno {
+        Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// What a call gives, or its error.
+pub(crate) type Answer<T> = Result<T, Errno>;
+
+/// In the kernel's convention.
+pub(crate) fn number(answer: Answer<impl TryInto<i64>>) -> i64 {
+    match answer {
+        Ok(value) => value.try_into().unwrap_or(i64::MAX),
+        Err(Errno(errno)) => -errno as i64,
+    }
+}
+
+/// What stands behind a number.
+pub(crate) enum Object {
+    Socket(Socket),
+    EventFd(EventFd),
+    Timer(TimerFd),
+    Epoll(Epoll),
+    /// A real description that was moved here by `dup2`: calls go to the kernel, under its number there.
+    Kernel(KernelNumber),
+    /// What another module made: a file.
+    #[allow(dead_code, reason = "files are the next layer")]
+    Other(Box<dyn Opened>),
+}
+
+/// A descriptor of the kernel, closed with its owner.
+pub(crate) struct KernelNumber(i32);
+
+impl Drop for KernelNumber {
+    fn drop(&mut self) {
+        // SAFETY: the number was made for this owner alone.
+        unsafe { raw::call(libc::SYS_close, [self.0 as i64, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// An open description that this module knows nothing about. Never waits by `poll`: a file is always ready.
+pub(crate) trait Opened: Any {
+    /// Reads at `at`, or where the description stands, and moves it.
+    fn read(&self, own: &Description, at: Option<u64>, into: &mut [IoSliceMut<'_>]) -> Answer<usize>;
+    /// Writes at `at`, or where the description stands, and moves it.
+    fn write(&self, own: &Description, at: Option<u64>, from: &[IoSlice<'_>]) -> Answer<usize>;
+    /// Whether epoll takes it: it does not take regular files and folders (EPERM).
+    fn has_events(&self) -> bool {
+        false
+    }
+    /// Bytes to be read (FIONREAD).
+    fn unread(&self) -> Answer<usize> {
+        Err(Errno(libc::ENOTTY))
+    }
+    /// What fcntl(2) says to a command that concerns files only: locks, leases, seals, sizes. `None`: EINVAL.
+    fn control(&self, _own: &Description, _command: i32, _argument: i64) -> Option<Answer<i64>> {
+        None
+    }
+}
+
+/// Names one description for as long as it lives; later its name finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Id {
+    place: u32,
+    generation: u32,
+}
+
+/// An open description: an object, its status flags, and who waits for it.
+pub(crate) struct Description {
+    pub(crate) id: Id,
+    pub(crate) object: Object,
+    /// What F_GETFL says: O_NONBLOCK, O_APPEND and the access mode.
+    pub(crate) status: Cell<i32>,
+    /// Whether the device tells us of changes.
+    watched: Cell<bool>,
+    /// Epoll objects that hold it, and under which place.
+    watchers: RefCell<Vec<(Weak<Description>, epoll::Place)>>,
+    /// Threads that wait, to be woken once.
+    waiters: RefCell<Vec<Waker>>,
+}
+
+/// Whom a device wakes: finds the description by its name, so that it may be woken late, or never.
+struct Observer(Id);
+
+impl Wake for Observer {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        World::with_current(|world| {
+            if let Some(description) = Descriptors::of(world).find(self.0) {
+                description.notify(description.news());
+            }
+        });
+    }
+}
+
+impl Description {
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.status.get() & libc::O_NONBLOCK != 0
+    }
+
+    /// What it is ready for now.
+    pub(crate) fn ready(&self) -> u32 {
+        match &self.object {
+            Object::Socket(socket) => socket.ready(),
+            Object::EventFd(eventfd) => eventfd.ready(),
+            Object::Timer(timer) => timer.ready(),
+            Object::Epoll(epoll) => epoll.ready(),
+            Object::Kernel(_) | Object::Other(_) => IN | OUT,
+        }
+    }
+
+    /// What a device that told of a change may have meant.
+    fn news(&self) -> u32 {
+        match &self.object {
+            Object::Socket(socket) => socket.news(),
+            _ => EVERY,
+        }
+    }
+
+    /// Whether it can be waited for with epoll.
+    fn has_events(&self) -> bool {
+        match &self.object {
+            Object::Other(other) => other.has_events(),
+            Object::Kernel(_) => false,
+            _ => true,
+        }
+    }
+
+    /// From now on changes are told to those who wait.
+    pub(crate) fn watch(&self) {
+        if !self.watched.replace(true) {
+            self.observe();
+        }
+    }
+
+    /// Lets the device know whom to tell; again after a socket has become another thing.
+    pub(crate) fn observe(&self) {
+        if !self.watched.get() {
+            return;
+        }
+        match &self.object {
+            Object::Socket(socket) => socket.observe(self.observer()),
+            Object::EventFd(_) | Object::Timer(_) | Object::Epoll(_) | Object::Kernel(_) | Object::Other(_) => {}
+        }
+    }
+
+    /// Wakes whoever waits for this description.
+    pub(crate) fn observer(&self) -> Waker {
+        Waker::from(Arc::new(Observer(self.id)))
+    }
+
+    /// Something has changed that may make it ready for `bits`.
+    pub(crate) fn notify(&self, bits: u32) {
+        let mut i = 0;
+        loop {
+            let watcher = self.watchers.borrow().get(i).map(|(epoll, place)| (epoll.upgrade(), *place));
+            let Some((epoll, place)) = watcher else { break };
+            if let Some(epoll) = epoll {
+                Epoll::link(&epoll, place, bits);
+            }
+            i += 1;
+        }
+        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes `waker` once, at the next change.
+    pub(crate) fn wake_later(&self, waker: &Waker) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.iter().any(|w| w.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
+    }
+
+    /// Repeats `attempt`, which fails with EAGAIN while it has to wait, until it does something else. A description that
+    /// does not block, or a call that must not (`dont_wait`), gets that EAGAIN; so does one that has waited until `until`.
+    pub(crate) fn wait<T>(
+        &self,
+        what: &'static str,
+        dont_wait: bool,
+        until: Option<Instant>,
+        mut attempt: impl FnMut() -> Answer<T>,
+    ) -> Answer<T> {
+        match attempt() {
+            Err(Errno::AGAIN) if !dont_wait && !self.is_nonblocking() => {}
+            done => return done,
+        }
+        self.watch();
+        let waited = threads::wait(what, until, |cx: &mut Context<'_>| match attempt() {
+            Err(Errno::AGAIN) => {
+                self.wake_later(cx.waker());
+                Poll::Pending
+            }
+            done => Poll::Ready(done),
+        });
+        waited.unwrap_or(Err(Errno::AGAIN))
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        for (epoll, place) in self.watchers.take() {
+            if let Some(epoll) = epoll.upgrade() {
+                Epoll::forget(&epoll, place);
+            }
+        }
+        World::with_current(|world| Descriptors::of(world).free(self.id));
+    }
+}
+
+struct Entry {
+    node: NodeId,
+    group: GroupId,
+    close_on_exec: bool,
+    description: Rc<Description>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    description: Weak<Description>,
+}
+
+/// The table of a World.
+#[derive(Default)]
+pub(crate) struct Descriptors {
+    numbers: RefCell<Vec<Option<Entry>>>,
+    /// Below this all numbers from [`FIRST`] are taken.
+    lowest: Cell<usize>,
+    names: RefCell<Vec<Slot>>,
+    unused: RefCell<Vec<u32>>,
+}
+
+/// Whose a number is.
+pub(crate) enum Owner {
+    Run(Rc<Description>),
+    Kernel,
+    /// Nobody's, or the caller is dead.
+    Nobody,
+}
+
+impl Descriptors {
+    pub(crate) fn of(world: &World) -> Rc<Descriptors> {
+        world.extension()
+    }
+
+    /// A new description, under no number yet.
+    pub(crate) fn open(&self, object: Object, status: i32) -> Rc<Description> {
+        let place = self.unused.borrow_mut().pop();
+        let mut names = self.names.borrow_mut();
+        let place = place.unwrap_or_else(|| {
+            names.push(Slot::default());
+            names.len() as u32 - 1
+        });
+        let id = Id { place, generation: names[place as usize].generation };
+        let made = Rc::new(Description {
+            id,
+            object,
+            status: Cell::new(status),
+            watched: Cell::new(false),
+            watchers: RefCell::default(),
+            waiters: RefCell::default(),
+        });
+        names[place as usize].description = Rc::downgrade(&made);
+        made
+    }
+
+    fn free(&self, id: Id) {
+        let mut names = self.names.borrow_mut();
+        // In the table of an earlier run it would be somebody else's place.
+        if let Some(slot) = names.get_mut(id.place as usize).filter(|s| s.generation == id.generation) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.description = Weak::new();
+            self.unused.borrow_mut().push(id.place);
+        }
+    }
+
+    pub(crate) fn find(&self, id: Id) -> Option<Rc<Description>> {
+        let names = self.names.borrow();
+        names.get(id.place as usize).filter(|s| s.generation == id.generation)?.description.upgrade()
+    }
+
+    /// Gives a description the lowest free number that is not below `from`.
+    pub(crate) fn assign(
+        &self,
+        world: &World,
+        description: Rc<Description>,
+        from: i32,
+        close_on_exec: bool,
+    ) -> Answer<i32> {
+        let mut numbers = self.numbers.borrow_mut();
+        let first = (from.max(FIRST) as usize).max(self.lowest.get());
+        let number = (first..).find(|n| numbers.get(*n).is_none_or(Option::is_none)).unwrap_or(usize::MAX);
+        if number > LAST as usize {
+            drop(numbers);
+            return Err(Errno(libc::EMFILE));
+        }
+        if numbers.len() <= number {
+            numbers.resize_with(number + 1, || None);
+        }
+        numbers[number] =
+            Some(Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description });
+        if from <= FIRST {
+            self.lowest.set(number + 1);
+        }
+        Ok(number as i32)
+    }
+
+    /// A new description under the lowest free number.
+    pub(crate) fn add(&self, world: &World, object: Object, status: i32, close_on_exec: bool) -> Answer<i32> {
+        self.assign(world, self.open(object, status), FIRST, close_on_exec)
+    }
+
+    /// Whose `number` is, for a call of the acting thread.
+    #[inline]
+    pub(crate) fn owner(&self, world: &World, number: i32) -> Owner {
+        let found = usize::try_from(number).ok().and_then(|n| {
+            let numbers = self.numbers.borrow();
+            numbers.get(n)?.as_ref().map(|entry| entry.description.clone())
+        });
+        match found {
+            Some(description) if world.actor_lives() => Owner::Run(description),
+            None if !(FIRST..KERNEL_FROM).contains(&number) => Owner::Kernel,
+            Some(_) | None => Owner::Nobody,
+        }
+    }
+
+    /// The description behind `number`, if that is the run's.
+    pub(crate) fn get(&self, world: &World, number: i32) -> Answer<Rc<Description>> {
+        match self.owner(world, number) {
+            Owner::Run(description) => Ok(description),
+            Owner::Kernel | Owner::Nobody => Err(Errno::BAD),
+        }
+    }
+
+    /// Changes the flag FD_CLOEXEC of a number of the run, or reads it.
+    fn close_on_exec(&self, number: i32, change: Option<bool>) -> Answer<bool> {
+        let mut numbers = self.numbers.borrow_mut();
+        let entry = usize::try_from(number).ok().and_then(|n| numbers.get_mut(n)?.as_mut()).ok_or(Errno::BAD)?;
+        if let Some(flag) = change {
+            entry.close_on_exec = flag;
+        }
+        Ok(entry.close_on_exec)
+    }
+
+    /// Takes a number back. The description ends with its last number and the last call that uses it.
+    fn close(&self, world: &World, number: i32) -> Answer<()> {
+        let place = usize::try_from(number).map_err(|_| Errno::BAD)?;
+        let taken = {
+            let mut numbers = self.numbers.borrow_mut();
+            let entry = numbers.get_mut(place).ok_or(Errno::BAD)?;
+            // A dead incarnation's destructors close what was its own; by now the number may be somebody else's.
+            let mine = |e: &Entry| e.group == world.acting_group() && e.node == world.acting_node();
+            if !world.actor_lives() && !entry.as_ref().is_some_and(mine) {
+                return Err(Errno::BAD);
+            }
+            entry.take().ok_or(Errno::BAD)?
+        };
+        self.lowest.set(self.lowest.get().min(place));
+        drop(taken);
+        Ok(())
+    }
+
+    /// Gives `description` just this number, closing what it was before (dup2).
+    fn replace(&self, world: &World, number: i32, description: Rc<Description>, close_on_exec: bool) -> Answer<()> {
+        let place = usize::try_from(number).ok().filter(|n| *n <= LAST as usize).ok_or(Errno::BAD)?;
+        let entry = Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description };
+        let before = {
+            let mut numbers = self.numbers.borrow_mut();
+            if numbers.len() <= place {
+                numbers.resize_with(place + 1, || None);
+            }
+            numbers[place].replace(entry)
+        };
+        drop(before);
+        Ok(())
+    }
+
+    /// The numbers of the run between `from` and `to`, both included.
+    fn numbers_in(&self, from: usize, to: usize) -> Vec<i32> {
+        let numbers = self.numbers.borrow();
+        let taken = numbers.iter().enumerate().filter(|(n, entry)| (from..=to).contains(n) && entry.is_some());
+        taken.map(|(n, _)| n as i32).collect()
+    }
+}
+
+/// Moves a number that the kernel gave out to where it cannot meet the run's. In the kernel's convention.
+pub(crate) fn keep_apart(number: i64) -> i64 {
+    if !(FIRST as i64..KERNEL_FROM as i64).contains(&number) {
+        return number;
+    }
+    // SAFETY: the number was just made and nobody knows it yet.
+    unsafe {
+        let flags = raw::call(libc::SYS_fcntl, [number, libc::F_GETFD as i64, 0, 0, 0, 0]);
+        let command = if flags & libc::FD_CLOEXEC as i64 != 0 { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+        let moved = raw::call(libc::SYS_fcntl, [number, command as i64, KERNEL_FROM as i64, 0, 0, 0]);
+        raw::call(libc::SYS_close, [number, 0, 0, 0, 0, 0]);
+        // The limit may be lower than where it should go: to the program its table is full.
+        if moved == -libc::EINVAL as i64 { -libc::EMFILE as i64 } else { moved }
+    }
+}

@@ -1,0 +1,153 @@
+//! The life of a UDP socket: new, and bound by the first call that needs a port.
+
+use super::options::Options;
+use super::{bits, filling, room};
+use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
+use sim_net::UdpSocket;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll, Waker};
+
+/// A UDP socket.
+#[derive(Default)]
+pub(super) struct Udp {
+    bound: RefCell<Option<UdpSocket>>,
+    shut_read: Cell<bool>,
+    shut_write: Cell<bool>,
+}
+
+impl Udp {
+    pub fn is_bound(&self) -> bool {
+        self.bound.borrow().is_some()
+    }
+
+    pub fn ready(&self) -> u32 {
+        let ended = (if self.shut_read.get() { IN | READ_HUP } else { 0 })
+            | if self.shut_read.get() && self.shut_write.get() { HUP } else { 0 };
+        let ready = match &*self.bound.borrow() {
+            None => OUT,
+            Some(socket) => socket.readiness().map_or(EVERY, bits),
+        };
+        ready | ended
+    }
+
+    pub fn observe(&self, observer: Waker) -> Answer<()> {
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.observe(observer)?),
+            None => Ok(()),
+        }
+    }
+
+    pub fn bind(&self, addr: SocketAddr, options: &Options) -> Answer<()> {
+        let mut bound = self.bound.borrow_mut();
+        if bound.is_some() {
+            return Err(Errno::INVALID);
+        }
+        *bound = Some(UdpSocket::bind(addr)?);
+        drop(bound);
+        self.apply(options);
+        Ok(())
+    }
+
+    fn bind_anywhere(&self, anywhere: SocketAddr, options: &Options) -> Answer<()> {
+        if self.is_bound() { Ok(()) } else { self.bind(anywhere, options) }
+    }
+
+    pub fn connect(&self, anywhere: SocketAddr, to: SocketAddr, options: &Options) -> Answer<()> {
+        self.bind_anywhere(anywhere, options)?;
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.connect(to)?),
+            None => Err(Errno::INVALID),
+        }
+    }
+
+    /// connect(2) to AF_UNSPEC.
+    pub fn disconnect(&self) -> Answer<()> {
+        Ok(())
+    }
+
+    pub fn shut_down(&self, read: bool, write: bool) -> Answer<()> {
+        self.peer()?;
+        self.shut_read.set(self.shut_read.get() || read);
+        self.shut_write.set(self.shut_write.get() || write);
+        Ok(())
+    }
+
+    pub fn send(&self, anywhere: SocketAddr, to: Option<SocketAddr>, bytes: &[u8], options: &Options) -> Answer<usize> {
+        if self.shut_write.get() {
+            return Err(Errno(libc::EPIPE));
+        }
+        if to.is_none() && self.peer().is_err() {
+            return Err(Errno(libc::EDESTADDRREQ));
+        }
+        self.bind_anywhere(anywhere, options)?;
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.send(to, bytes)?),
+            None => Err(Errno::INVALID),
+        }
+    }
+
+    /// The whole length of the next datagram, as much of it as there is room for, and who sent it.
+    pub fn receive(&self, into: &mut [IoSliceMut<'_>], peek: bool) -> Answer<(usize, SocketAddr)> {
+        let bound = self.bound.borrow();
+        let nothing = |errno: Errno| match errno {
+            Errno::AGAIN if self.shut_read.get() => Ok((0, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))),
+            errno => Err(errno),
+        };
+        let Some(socket) = &*bound else { return nothing(Errno::AGAIN) };
+        let wanted = room(into);
+        let mut from = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let mut fill = filling(into);
+        let mut put = |bytes: &[u8], sender: SocketAddr| {
+            fill(bytes);
+            from = sender;
+        };
+        let got = if peek { look(socket, wanted, &mut put) } else { socket.try_recv_with(wanted, &mut put) };
+        match got {
+            Ok(len) => Ok((len, from)),
+            Err(error) => nothing(Errno::from(error)),
+        }
+    }
+
+    pub fn unread(&self) -> Answer<usize> {
+        let mut len = 0;
+        if let Some(socket) = &*self.bound.borrow() {
+            let mut count = |bytes: &[u8], _| len = bytes.len();
+            let _nothing_or_an_error = look(socket, usize::MAX, &mut count);
+        }
+        Ok(len)
+    }
+
+    pub fn name(&self) -> Answer<Option<SocketAddr>> {
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(Some(socket.local_addr()?)),
+            None => Ok(None),
+        }
+    }
+
+    pub fn peer(&self) -> Answer<SocketAddr> {
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.peer_addr()?),
+            None => Err(Errno(libc::ENOTCONN)),
+        }
+    }
+
+    pub fn take_error(&self) -> Option<Errno> {
+        self.bound.borrow().as_ref()?.take_error().ok()?.map(Errno::from)
+    }
+
+    pub fn apply(&self, options: &Options) {
+        if let Some(socket) = &*self.bound.borrow() {
+            let _already_gone = socket.set_broadcast(options.broadcast != 0).and(socket.set_ttl(options.hops as u32));
+        }
+    }
+}
+
+/// Looks at the next datagram without waiting.
+fn look(socket: &UdpSocket, room: usize, put: &mut dyn FnMut(&[u8], SocketAddr)) -> io::Result<usize> {
+    match socket.poll_peek_with(&mut Context::from_waker(Waker::noop()), room, put) {
+        Poll::Ready(done) => done,
+        Poll::Pending => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+    }
+}

@@ -1,0 +1,348 @@
+//! Sockets and descriptors inside a run, as std and callers of libc reach them.
+#![cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+
+use sim_core::{Choices, Settings, Spawn, Verdict, World};
+use sim_libc::interpose;
+use sim_net::Net;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// Runs `program` on a node called `kv0`, with symbols interposed.
+fn run<T: 'static>(seed: u64, program: impl FnOnce(&'static World) -> T + 'static) -> Result<T, Verdict> {
+    let entered = World::enter(Settings::default(), Choices::seeded(seed)).expect("no run inside another");
+    let world = entered.world();
+    world.plug(Net::new());
+    let node = world.node("kv0");
+    let _on = interpose::enable();
+    world.block_on(node, async move { program(world) }, Spawn::named("the program"))
+}
+
+fn passes<T: 'static>(program: impl FnOnce(&'static World) -> T + 'static) -> T {
+    run(1, program).expect("the run passes")
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn errno(result: i32) -> i32 {
+    check(result).expect_err("the call fails").raw_os_error().expect("with a number")
+}
+
+fn anywhere() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// A connection within the node: the side that connected, and the other.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(anywhere()).expect("a listener");
+    let client = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let (server, peer) = listener.accept().expect("the other side");
+    assert_eq!(peer, client.local_addr().expect("an address"));
+    (client, server)
+}
+
+#[test]
+fn std_threads_talk_over_tcp() {
+    let echoed = passes(|_| {
+        let listener = TcpListener::bind(anywhere()).expect("a listener");
+        let to = listener.local_addr().expect("its address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).expect("what the client sends");
+            stream.write_all(&all).expect("room");
+            all.len()
+        });
+        let mut client = TcpStream::connect(to).expect("a connection");
+        let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7) as u8).collect();
+        client.write_all(&sent).expect("room");
+        client.shutdown(Shutdown::Write).expect("a stream");
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).expect("the echo");
+        assert!(sent == back, "{} bytes came back", back.len());
+        server.join().expect("the server ends")
+    });
+    assert_eq!(echoed, 1_000_000);
+}
+
+#[test]
+fn numbers_begin_at_32_and_the_lowest_is_used_again() {
+    passes(|_| {
+        let sockets: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind(anywhere()).expect("a socket")).collect();
+        let numbers: Vec<RawFd> = sockets.iter().map(|s| s.as_raw_fd()).collect();
+        assert_eq!(numbers, [32, 33, 34]);
+        let mut sockets = sockets;
+        drop(sockets.remove(1));
+        let clone = sockets[0].try_clone().expect("a clone");
+        assert_eq!(clone.as_raw_fd(), 33);
+        // SAFETY: numbers only.
+        unsafe {
+            assert_eq!(libc::fcntl(33, libc::F_GETFD), libc::FD_CLOEXEC);
+            assert_eq!(libc::dup(32), 35);
+            assert_eq!(libc::fcntl(35, libc::F_GETFD), 0);
+            assert_eq!(libc::close(35), 0);
+            assert_eq!(errno(libc::close(35)), libc::EBADF);
+            assert_eq!(errno(libc::listen(77, 1)), libc::EBADF);
+            assert_eq!(libc::fcntl(32, libc::F_DUPFD_CLOEXEC, 40), 40);
+            assert_eq!(libc::close(40), 0);
+        }
+    });
+}
+
+#[test]
+fn datagrams_travel_and_are_cut() {
+    passes(|_| {
+        let a = UdpSocket::bind(anywhere()).expect("a socket");
+        let b = UdpSocket::bind(anywhere()).expect("a socket");
+        let (to_a, to_b) = (a.local_addr().expect("bound"), b.local_addr().expect("bound"));
+        assert_eq!(a.send_to(b"longer than there is room", to_b).expect("sent"), 25);
+        a.send_to(b"", to_b).expect("sent");
+        let mut out = [0; 6];
+        assert_eq!(b.peek_from(&mut out).expect("a datagram"), (6, to_a));
+        assert_eq!(b.recv_from(&mut out).expect("a datagram"), (6, to_a));
+        assert_eq!(&out, b"longer");
+        assert_eq!(b.recv_from(&mut out).expect("a datagram"), (0, to_a));
+        b.set_nonblocking(true).expect("a socket");
+        assert_eq!(b.recv_from(&mut out).expect_err("nothing left").kind(), ErrorKind::WouldBlock);
+        b.connect(to_a).expect("a destination");
+        assert_eq!(b.peer_addr().expect("connected"), to_a);
+        b.send(b"back").expect("sent");
+        assert_eq!(a.recv(&mut out).expect("a datagram"), 4);
+    });
+}
+
+#[test]
+fn timeouts_of_sockets_take_virtual_time() {
+    passes(|world| {
+        let socket = UdpSocket::bind(anywhere()).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        assert_eq!(socket.read_timeout().expect("kept"), Some(Duration::from_secs(30)));
+        let began = Instant::now();
+        assert_eq!(socket.recv(&mut [0]).expect_err("nobody sends").kind(), ErrorKind::WouldBlock);
+        assert_eq!(began.elapsed(), Duration::from_secs(30));
+        let nobody: SocketAddr = (Ipv4Addr::LOCALHOST, 9).into();
+        assert_eq!(TcpStream::connect(nobody).expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
+        let patience = Duration::from_secs(2);
+        let lost: SocketAddr = (Ipv4Addr::new(10, 9, 9, 9), 80).into();
+        assert_eq!(TcpStream::connect_timeout(&lost, patience).expect_err("no machine").kind(), ErrorKind::TimedOut);
+        assert_eq!(world.now().0 / 1_000_000_000, 32);
+    });
+}
+
+struct Epoll(OwnedFd);
+
+impl Epoll {
+    fn new() -> Epoll {
+        // SAFETY: the number was just made.
+        unsafe { Epoll(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC)).expect("an epoll"))) }
+    }
+
+    fn add(&self, fd: RawFd, events: i32, data: u64) -> io::Result<i32> {
+        self.control(libc::EPOLL_CTL_ADD, fd, events, data)
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, events: i32, data: u64) -> io::Result<i32> {
+        let mut event = libc::epoll_event { events: events as u32, u64: data };
+        // SAFETY: a local.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &mut event) })
+    }
+
+    fn wait(&self, timeout_ms: i32) -> Vec<(u64, i32)> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        // SAFETY: room for as many events as is said.
+        let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 8, timeout_ms) };
+        let n = check(n).expect("a wait");
+        events[..n as usize].iter().map(|e| (e.u64, e.events as i32)).collect()
+    }
+}
+
+fn eventfd(count: u32, flags: i32) -> std::fs::File {
+    // SAFETY: the number was just made.
+    unsafe { std::fs::File::from_raw_fd(check(libc::eventfd(count, flags)).expect("an eventfd")) }
+}
+
+#[test]
+fn an_edge_is_told_once_and_a_level_as_long_as_it_lasts() {
+    passes(|_| {
+        let (mut client, server) = pair();
+        let (edge, level) = (Epoll::new(), Epoll::new());
+        let fd = server.as_raw_fd();
+        edge.add(fd, libc::EPOLLIN | libc::EPOLLET, 1).expect("added");
+        level.add(fd, libc::EPOLLIN, 2).expect("added");
+        assert_eq!(edge.add(fd, libc::EPOLLIN, 1).expect_err("it is there").raw_os_error(), Some(libc::EEXIST));
+        assert_eq!((edge.wait(0), level.wait(0)), (vec![], vec![]));
+        client.write_all(b"one").expect("room");
+        assert_eq!(edge.wait(-1), [(1, libc::EPOLLIN)]);
+        assert_eq!(edge.wait(0), []);
+        assert_eq!((level.wait(-1), level.wait(0)), (vec![(2, libc::EPOLLIN)], vec![(2, libc::EPOLLIN)]));
+        // More of the same is an edge again.
+        client.write_all(b"two").expect("room");
+        assert_eq!(edge.wait(-1), [(1, libc::EPOLLIN)]);
+        (&server).read_exact(&mut [0; 6]).expect("six bytes");
+        assert_eq!((edge.wait(0), level.wait(0)), (vec![], vec![]));
+        level
+            .control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLONESHOT, 3)
+            .expect("known");
+        drop(client);
+        assert_eq!(level.wait(-1), [(3, libc::EPOLLIN | libc::EPOLLRDHUP)]);
+        assert_eq!(level.wait(0), []);
+        level.control(libc::EPOLL_CTL_DEL, fd, 0, 0).expect("known");
+        assert_eq!(level.control(libc::EPOLL_CTL_DEL, fd, 0, 0).expect_err("gone").raw_os_error(), Some(libc::ENOENT));
+    });
+}
+
+#[test]
+fn an_eventfd_wakes_a_thread_that_waits_in_epoll() {
+    passes(|world| {
+        let epoll = Epoll::new();
+        let mut waker = eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        epoll.add(waker.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 9).expect("added");
+        let mut twin = waker.try_clone().expect("a clone");
+        let thread = std::thread::spawn(move || {
+            for _ in 0..3 {
+                std::thread::sleep(Duration::from_secs(5));
+                twin.write_all(&1u64.to_ne_bytes()).expect("written");
+            }
+        });
+        for i in 1..=3 {
+            assert_eq!(epoll.wait(-1), [(9, libc::EPOLLIN)]);
+            assert_eq!(world.now().0 / 1_000_000_000, 5 * i);
+        }
+        assert_eq!(epoll.wait(20), []);
+        let mut count = [0; 8];
+        waker.read_exact(&mut count).expect("a number");
+        assert_eq!(u64::from_ne_bytes(count), 3);
+        assert_eq!(waker.read(&mut count).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+        assert_eq!(waker.write(&[0; 4]).expect_err("too short").kind(), ErrorKind::InvalidInput);
+        thread.join().expect("it ends");
+    });
+}
+
+#[test]
+fn an_epoll_in_an_epoll_is_ready_when_something_in_it_is() {
+    passes(|_| {
+        let (outer, inner) = (Epoll::new(), Epoll::new());
+        let mut waker = eventfd(0, 0);
+        outer.add(inner.0.as_raw_fd(), libc::EPOLLIN, 1).expect("added");
+        inner.add(waker.as_raw_fd(), libc::EPOLLIN, 2).expect("added");
+        let loops = inner.add(outer.0.as_raw_fd(), libc::EPOLLIN, 3).expect_err("a loop");
+        assert_eq!(loops.raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(outer.wait(5), []);
+        waker.write_all(&7u64.to_ne_bytes()).expect("written");
+        assert_eq!(outer.wait(-1), [(1, libc::EPOLLIN)]);
+        assert_eq!(inner.wait(-1), [(2, libc::EPOLLIN)]);
+        drop(waker);
+        assert_eq!(outer.wait(0), []);
+    });
+}
+
+#[test]
+fn poll_and_select_wait_for_any() {
+    passes(|world| {
+        let (mut client, server) = pair();
+        let mut list = [
+            libc::pollfd { fd: server.as_raw_fd(), events: libc::POLLIN, revents: 9 },
+            libc::pollfd { fd: client.as_raw_fd(), events: libc::POLLOUT, revents: 9 },
+            libc::pollfd { fd: -1, events: libc::POLLIN, revents: 9 },
+            libc::pollfd { fd: 99, events: libc::POLLIN, revents: 9 },
+            libc::pollfd { fd: 1, events: libc::POLLOUT, revents: 9 },
+        ];
+        // SAFETY: a local list of five.
+        unsafe {
+            assert_eq!(libc::poll(list.as_mut_ptr(), 5, -1), 3);
+            assert_eq!(list.map(|p| p.revents), [0, libc::POLLOUT, 0, libc::POLLNVAL, libc::POLLOUT]);
+            let now = world.now();
+            assert_eq!(libc::poll(list.as_mut_ptr(), 1, 250), 0);
+            assert_eq!(world.now() - now, Duration::from_millis(250));
+            client.write_all(b"x").expect("room");
+            assert_eq!(libc::poll(list.as_mut_ptr(), 1, -1), 1);
+            assert_eq!(list[0].revents, libc::POLLIN);
+
+            let mut set: libc::fd_set = std::mem::zeroed();
+            libc::FD_SET(server.as_raw_fd(), &mut set);
+            libc::FD_SET(client.as_raw_fd(), &mut set);
+            let null = std::ptr::null_mut();
+            assert_eq!(libc::select(64, &mut set, null, null, null.cast()), 1);
+            assert!(libc::FD_ISSET(server.as_raw_fd(), &set) && !libc::FD_ISSET(client.as_raw_fd(), &set));
+        }
+    });
+}
+
+#[test]
+fn a_timerfd_fires_in_virtual_time() {
+    passes(|world| {
+        // SAFETY: the number was just made; locals.
+        let (mut timer, spec) = unsafe {
+            let fd = check(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC)).expect("a timer");
+            let time = |s, ns| libc::timespec { tv_sec: s, tv_nsec: ns };
+            (std::fs::File::from_raw_fd(fd), libc::itimerspec { it_interval: time(10, 0), it_value: time(1, 5) })
+        };
+        // SAFETY: locals.
+        unsafe { assert_eq!(libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()), 0) };
+        let epoll = Epoll::new();
+        epoll.add(timer.as_raw_fd(), libc::EPOLLIN, 1).expect("added");
+        assert_eq!(epoll.wait(-1), [(1, libc::EPOLLIN)]);
+        assert_eq!(world.now().0, 1_000_000_005);
+        let mut count = [0; 8];
+        timer.read_exact(&mut count).expect("a number");
+        assert_eq!(u64::from_ne_bytes(count), 1);
+        world.spend(Duration::from_secs(25));
+        timer.read_exact(&mut count).expect("a number");
+        assert_eq!((u64::from_ne_bytes(count), world.now().0), (2, 26_000_000_005));
+        timer.read_exact(&mut count).expect("a number");
+        assert_eq!((u64::from_ne_bytes(count), world.now().0), (1, 31_000_000_005));
+    });
+}
+
+#[test]
+fn a_connection_under_way_is_told_by_epoll_as_tokio_asks_it() {
+    passes(|_| {
+        let listener = TcpListener::bind(anywhere()).expect("a listener");
+        let to = listener.local_addr().expect("its address");
+        for (port, outcome) in [(to.port(), 0), (9, libc::ECONNREFUSED)] {
+            let epoll = Epoll::new();
+            // SAFETY: the number was just made; locals.
+            unsafe {
+                let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+                let fd = check(libc::socket(libc::AF_INET, kind, 0)).expect("a socket");
+                let stream = TcpStream::from_raw_fd(fd);
+                let address = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as u16,
+                    sin_port: port.to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+                    sin_zero: [0; 8],
+                };
+                assert_eq!(errno(libc::connect(fd, (&raw const address).cast(), 16)), libc::EINPROGRESS);
+                assert_eq!(stream.peer_addr().expect_err("not yet").raw_os_error(), Some(libc::ENOTCONN));
+                let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+                epoll.add(fd, all, 1).expect("added");
+                let told = epoll.wait(-1);
+                let failed = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
+                assert_eq!(told, [(1, if outcome == 0 { libc::EPOLLOUT } else { failed })]);
+                let error = stream.take_error().expect("an option").and_then(|e| e.raw_os_error());
+                assert_eq!(error.unwrap_or(0), outcome);
+                assert_eq!(stream.peer_addr().is_ok(), outcome == 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_same_calls_by_number_have_the_same_answers() {
+    passes(|_| {
+        // SAFETY: numbers and locals.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0) as i32;
+            assert_eq!(fd, 32);
+            let mut byte = 0u8;
+            let flags = libc::MSG_DONTWAIT;
+            assert_eq!(libc::syscall(libc::SYS_recvfrom, fd, &mut byte, 1, flags, 0, 0), -1);
+            assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN));
+            assert_eq!(libc::syscall(libc::SYS_close, fd), 0);
+            assert_eq!(libc::syscall(libc::SYS_close, fd), -1);
+        }
+    });
+}
