@@ -6,15 +6,23 @@
 use super::real::real;
 use super::{errno, world};
 use crate::raw;
-use sim_core::{NodeId, World};
+use sim_core::{NodeId, ThreadId, World};
 
 const PROCESSORS: i64 = 1;
 /// The process on node `n` has the id `FIRST_PID + n`.
 const FIRST_PID: i64 = 1000;
+/// Thread `n` of the run has the id `FIRST_TID + n`: beyond all process ids.
+const FIRST_TID: i64 = 100_000;
 
 /// The id of the acting node's process.
 pub(super) fn pid(world: &World) -> i64 {
     FIRST_PID + world.acting_node().0 as i64
+}
+
+/// The id of the running thread. The first thread of a process has the process's, and tasks run on it.
+pub(super) fn tid(world: &World) -> i64 {
+    let thread = world.running_thread();
+    if thread == ThreadId::FIRST || world.task_id().is_some() { pid(world) } else { FIRST_TID + thread.0 as i64 }
 }
 
 /// The set with processor 0 alone, in the kernel's convention: the number of bytes written.
@@ -102,8 +110,93 @@ pub(super) unsafe extern "C" fn getppid() -> i32 {
 /// None beyond the C calling convention.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn gettid() -> i32 {
-    // SAFETY: the call takes nothing. A process has one thread, whose id is the process's.
-    world().map_or_else(|| unsafe { raw::call(libc::SYS_gettid, [0; 6]) }, pid) as i32
+    // SAFETY: the call takes nothing.
+    world().map_or_else(|| unsafe { raw::call(libc::SYS_gettid, [0; 6]) }, tid) as i32
+}
+
+/// In a run no set of processors but the one is taken, and nothing changes.
+///
+/// # Safety
+/// As sched_setaffinity(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sched_setaffinity(pid: i32, len: usize, mask: *const u8) -> i32 {
+    // SAFETY: the caller's promise.
+    let result = unsafe {
+        match world() {
+            Some(_) => set_affinity(mask, len),
+            None => raw::call(libc::SYS_sched_setaffinity, [pid as i64, len as i64, mask as i64, 0, 0, 0]),
+        }
+    };
+    errno(result) as i32
+}
+
+/// In the kernel's convention.
+///
+/// # Safety
+/// `mask` is valid for `len` bytes, or null.
+pub(super) unsafe fn set_affinity(mask: *const u8, len: usize) -> i64 {
+    if mask.is_null() {
+        return -libc::EFAULT as i64;
+    }
+    // SAFETY: the caller's promise.
+    if len > 0 && unsafe { mask.read() } & 1 == 1 { 0 } else { -libc::EINVAL as i64 }
+}
+
+/// # Safety
+/// As pthread_setaffinity_np(3), which returns the error instead of setting errno.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn pthread_setaffinity_np(thread: libc::pthread_t, len: usize, mask: *const u8) -> i32 {
+    if world().is_some() {
+        // SAFETY: the caller's promise.
+        return -unsafe { set_affinity(mask, len) } as i32;
+    }
+    real!(
+        pthread_setaffinity_np(thread, len, mask): fn(libc::pthread_t, usize, *const u8) -> i32,
+        else libc::ENOSYS
+    )
+}
+
+/// # Safety
+/// As pthread_getaffinity_np(3), which returns the error instead of setting errno.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn pthread_getaffinity_np(thread: libc::pthread_t, len: usize, mask: *mut u8) -> i32 {
+    if world().is_some() {
+        // SAFETY: the caller's promise.
+        return -unsafe { affinity(mask, len) }.min(0) as i32;
+    }
+    real!(
+        pthread_getaffinity_np(thread, len, mask): fn(libc::pthread_t, usize, *mut u8) -> i32,
+        else libc::ENOSYS
+    )
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sched_getcpu() -> i32 {
+    let mut processor = 0u32;
+    // SAFETY: a local, and null, which the kernel allows.
+    match unsafe { getcpu(&mut processor, std::ptr::null_mut()) } {
+        0 => processor as i32,
+        failed => failed,
+    }
+}
+
+/// # Safety
+/// As getcpu(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn getcpu(processor: *mut u32, memory: *mut u32) -> i32 {
+    if world().is_some() {
+        for out in [processor, memory] {
+            if !out.is_null() {
+                // SAFETY: the caller's promise.
+                unsafe { out.write(0) };
+            }
+        }
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    errno(unsafe { raw::call(libc::SYS_getcpu, [processor as i64, memory as i64, 0, 0, 0, 0]) }) as i32
 }
 
 /// Writes the acting node's name, cut to `len` bytes with its end.

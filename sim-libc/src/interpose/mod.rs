@@ -151,7 +151,7 @@ macro_rules! symbols {
 symbols! {
     entropy: getrandom getentropy arc4random arc4random_buf arc4random_uniform;
     time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
-    machine: sched_getaffinity sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
+    machine: sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np sched_getcpu getcpu sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
     output: write writev;
     escapes: fork vfork execve posix_spawn posix_spawnp system popen kill
         open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat

@@ -120,7 +120,8 @@ pub(crate) fn task_line() -> Line<NOTE_BYTES> {
     let Some(spawn) = world.acting_task() else {
         if world.live_threads() > 1 {
             world.try_thread_name(|name| {
-                line.push("thread ").push(name);
+                line.push("thread ").push_number(world.running_thread().0 as u64, 0, 0);
+                line.push(" (").push(name).push(")");
             });
         }
         return line;

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 const ALT_STACK_BYTES: usize = 64 << 10;
+/// As far from the stack pointer as a frame may reach past the end of the stack.
+const STACK_END_BYTES: u64 = 64 << 10;
 /// A poll may wait for real this many times longer than it may compute.
 const WALL_FACTOR: u32 = 10;
 const FATAL: [(i32, &str); 5] = [
@@ -23,15 +25,12 @@ const FATAL: [(i32, &str); 5] = [
 pub(crate) const STUCK_STATUS: i32 = 124;
 
 static ALT_STACK: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-/// Where the present thread's stack ends, and the lowest address a stack overflow touches.
-static STACK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 /// Polls seen by the two timers' last expiry.
 static POLLS: [AtomicU64; 2] = [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)];
 
-/// Gives this thread a stack for signal handlers, and remembers where its own ends. Inherited by what it forks.
+/// Gives this thread a stack for signal handlers. Inherited by what it forks.
 pub(super) fn prepare_thread() {
-    // SAFETY: the mapping is private, fresh and never unmapped; sigaltstack reads the local struct. The attributes are
-    // filled in by pthread_getattr_np before they are read and destroyed once.
+    // SAFETY: the mapping is private, fresh and never unmapped; sigaltstack reads the local struct.
     unsafe {
         if ALT_STACK.load(Relaxed).is_null() {
             let map = libc::mmap(
@@ -49,15 +48,6 @@ pub(super) fn prepare_thread() {
         }
         let stack = libc::stack_t { ss_sp: ALT_STACK.load(Relaxed).cast(), ss_flags: 0, ss_size: ALT_STACK_BYTES };
         libc::sigaltstack(&stack, std::ptr::null_mut());
-        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &mut attr) == 0 {
-            let (mut low, mut size) = (std::ptr::null_mut(), 0);
-            libc::pthread_attr_getstack(&attr, &mut low, &mut size);
-            libc::pthread_attr_destroy(&mut attr);
-            // Guard pages lie at the low end, inside or below it; a frame may jump over the first.
-            STACK[0].store((low as u64).saturating_sub(64 << 10), Relaxed);
-            STACK[1].store(low as u64 + (16 << 10), Relaxed);
-        }
     }
 }
 
@@ -96,9 +86,14 @@ extern "C" fn fatal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc:
     what.push(FATAL.iter().find(|(n, _)| *n == signal).map_or("signal", |(_, name)| name));
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; a code above 0 for these signals means that the kernel
     // itself raised it, and then si_addr is set.
-    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as u64) };
+    // The context is a valid ucontext.
+    let (address, stack) = unsafe {
+        let stack = (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as u64;
+        (((*info).si_code > 0).then(|| (*info).si_addr() as u64), stack)
+    };
     if let Some(address) = address.filter(|_| signal == libc::SIGSEGV || signal == libc::SIGBUS) {
-        if (STACK[0].load(Relaxed)..STACK[1].load(Relaxed)).contains(&address) {
+        // Memory next to the stack pointer is missing only where the stack ends.
+        if address.abs_diff(stack) < STACK_END_BYTES {
             what.push(" (stack overflow)");
         } else {
             what.push(" at ").push_hex(address);
@@ -116,9 +111,10 @@ extern "C" fn fatal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc:
 
 /// Ends this process when one poll of its World computes for longer than `limit`, or takes ten times as long by the clock
 /// on the wall (a poll that waits for something real, on a machine that may be busy), leaving word of the task. A run of
-/// many polls may take as long as it likes. What is found is found between one and one and a half times the limit.
+/// many polls may take as long as it likes. What is found is found between one and one and a half times the limit. What a
+/// thread of the run does between two waits counts as one poll.
 ///
-/// Watches the calling thread, whose World must run on it; forked children set their own.
+/// To be called on the thread that will enter the World, in the process that runs it; forked children call it themselves.
 ///
 /// # Errors
 /// Those of timer_create(2).
@@ -130,7 +126,7 @@ pub fn watchdog(limit: Duration) -> std::io::Result<()> {
     handle(libc::SIGALRM, alarm, libc::SA_ONSTACK | libc::SA_RESTART);
     let wall = limit.saturating_mul(WALL_FACTOR);
     for (which, (clock, limit)) in
-        [(libc::CLOCK_THREAD_CPUTIME_ID, limit), (libc::CLOCK_MONOTONIC, wall)].into_iter().enumerate()
+        [(libc::CLOCK_PROCESS_CPUTIME_ID, limit), (libc::CLOCK_MONOTONIC, wall)].into_iter().enumerate()
     {
         let period = (limit / 2).max(Duration::from_millis(1));
         let every = libc::timespec { tv_sec: period.as_secs() as i64, tv_nsec: period.subsec_nanos() as i64 };
