@@ -24,7 +24,7 @@ pub struct Cli {
 pub enum Command {
     /// Run tests over their seeds
     #[command(
-        after_help = "Examples:\n  cargo sim test -p kv\n  cargo sim test lost_writes --seed-range 0x1000..0x2000 --jobs 4\n  \
+        after_help = "Examples:\n  cargo sim test                          in any project that uses tokio, unchanged\n  cargo sim test -p kv\n  cargo sim test lost_writes --seed-range 0x1000..0x2000 --jobs 4\n  \
 cargo sim test --shard 2/8 --time-budget 10m --keep-going --junit results.xml\n\n\
 Seeds are counted from 0. Failing seeds are kept in sim-regressions/TEST.txt and run first by every later sweep."
     )]
@@ -41,6 +41,13 @@ cargo sim replay lost_writes --seed 0x2a --tape sim-results/kv.lost_writes-0x2a.
     #[command(after_help = "Examples:\n  cargo sim bisect lost_writes --seed 0x2a\n  \
 cargo sim bisect lost_writes --seed 0x2a --json why.jsonl")]
     Bisect(BisectArgs),
+    /// Write a tokio into the project that is the real one unless its feature `sim` is on
+    #[command(
+        after_help = "Examples:\n  cargo sim vendor\n  cargo sim vendor --offline\n\n\
+`cargo sim test` needs none of this. It is for those who want `cargo test --features sim`, or to read what is changed in \
+tokio.\nIt writes sim/tokio, of the version in Cargo.lock, and names it in [patch.crates-io] of Cargo.toml."
+    )]
+    Vendor(VendorArgs),
     /// Run tokio's own tests over the generated tokio, and compare with the failures that are known
     #[command(
         after_help = "Examples:\n  cargo sim conformance\n  cargo sim conformance --only 'sync_*' --seeds 20\n  \
@@ -94,6 +101,16 @@ pub struct Select {
     /// The same as --locked and --offline
     #[arg(long, help_heading = "Options of cargo test")]
     pub frozen: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct VendorArgs {
+    /// The Cargo.toml of the project
+    #[arg(long, value_name = "PATH")]
+    pub manifest_path: Option<PathBuf>,
+    /// Stay off the network
+    #[arg(long)]
+    pub offline: bool,
 }
 
 #[derive(Args, Debug)]

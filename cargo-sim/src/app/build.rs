@@ -4,7 +4,7 @@
 use super::Refused;
 use super::args::Select;
 use super::say::warn;
-use crate::dropin::{Ask, DropIn, prepare};
+use crate::dropin::{Ask, DropIn, prepare, vendored_in};
 use crate::metadata::{Metadata, Package, cargo, host, metadata};
 use serde_json::Value;
 use std::fs;
@@ -25,11 +25,17 @@ pub struct Binary {
     pub harness: bool,
 }
 
+/// The workspace that is meant.
+pub fn project(select: &Select) -> Result<Metadata, Refused> {
+    let found = metadata(select.manifest_path.as_deref(), &["--no-deps".to_owned()]).map_err(|cargo| {
+        format!("{cargo}\nthere is no project here that can be tested: go to the folder of a Cargo.toml, or give --manifest-path")
+    });
+    found.map_err(Refused)
+}
+
 /// Builds the test binaries.
 pub fn build(select: &Select) -> Result<Vec<Binary>, Refused> {
-    let project = metadata(select.manifest_path.as_deref(), &["--no-deps".to_owned()]).map_err(|cargo| {
-        format!("{cargo}\nthere is no project here that can be tested: go to the folder of a Cargo.toml, or give --manifest-path")
-    })?;
+    let project = project(select)?;
     let chosen = with_targets(select, chosen(select, &project)?)?;
     let ways = ways(select, &project, &chosen)?;
     let mut binaries = Vec::new();
@@ -50,6 +56,8 @@ enum Way {
     Plain,
     /// With this feature of theirs on.
     Feature(String),
+    /// The same, where it turns on the tokio that the project keeps itself.
+    Vendored(String),
     DropIn(Box<DropIn>),
 }
 
@@ -57,29 +65,25 @@ enum Way {
 fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Result<Vec<Together<'a>>, Refused> {
     let mut ways = Vec::new();
     let mut rest = Vec::new();
+    let vendored = vendored_in(project);
     for package in chosen {
-        match feature(package) {
-            None => rest.push(*package),
-            Some(feature) => {
-                // Standard error, so that scripts can read standard output.
-                warn(format_args!("{} depends on sim-tokio; building with feature `{feature}`", package.name));
-                ways.push(Together { packages: vec![package], way: Way::Feature(feature) });
+        let own = vendored.as_ref().and_then(|_| feature(package, "tokio"));
+        // Standard error, so that scripts can read standard output.
+        let (way, why) = match (feature(package, "sim-tokio"), own) {
+            (Some(feature), _) => (Way::Feature(feature), "depends on sim-tokio"),
+            (None, Some(feature)) => (Way::Vendored(feature), "has a vendored tokio"),
+            (None, None) => {
+                rest.push(*package);
+                continue;
             }
-        }
-    }
-    let drop_in = if rest.is_empty() || locked_without_tokio(project) {
-        None
-    } else {
-        let features = select.feature_arguments();
-        let ask = Ask {
-            target: target(select, project)?,
-            features,
-            locked: select.locked || select.frozen,
-            offline: select.offline || select.frozen,
-            platform: host()?,
         };
-        prepare(project, &ask)?
-    };
+        if let Way::Feature(feature) | Way::Vendored(feature) = &way {
+            warn(format_args!("{} {why}; building with feature `{feature}`", package.name));
+        }
+        ways.push(Together { packages: vec![package], way });
+    }
+    let as_it_is = rest.is_empty() || vendored.is_some() || locked_without_tokio(project);
+    let drop_in = if as_it_is { None } else { prepare(project, &ask(select, project)?)? };
     let Some(drop_in) = drop_in else {
         if !rest.is_empty() {
             ways.insert(0, Together { packages: rest, way: Way::Plain });
@@ -110,6 +114,17 @@ fn names(packages: &[&Package]) -> String {
 /// Spares a resolution.
 fn locked_without_tokio(project: &Metadata) -> bool {
     fs::read_to_string(project.workspace_root.join("Cargo.lock")).is_ok_and(|lock| !lock.contains("name = \"tokio\""))
+}
+
+/// How the project is to be resolved.
+pub fn ask(select: &Select, project: &Metadata) -> Result<Ask, Refused> {
+    Ok(Ask {
+        target: target(select, project)?,
+        features: select.feature_arguments(),
+        locked: select.locked || select.frozen,
+        offline: select.offline || select.frozen,
+        platform: host()?,
+    })
 }
 
 /// Where cargo would build the project.
@@ -158,13 +173,13 @@ fn with_targets<'a>(select: &Select, packages: Vec<&'a Package>) -> Result<Vec<&
     Ok(packages.into_iter().filter(has).collect())
 }
 
-/// The feature that swaps tokio in this package: its own one named `sim`, else the one of its dependency.
-fn feature(package: &Package) -> Option<String> {
-    let dependency = package.dependencies.iter().find(|d| d.name == "sim-tokio")?;
+/// The feature that swaps tokio in a package with this dependency: its own one named `sim`, else the dependency's.
+fn feature(package: &Package, dependency: &str) -> Option<String> {
+    let dependency = package.dependencies.iter().find(|d| d.name == dependency)?;
     if package.features.contains_key("sim") {
         return Some("sim".into());
     }
-    let name = dependency.rename.as_deref().unwrap_or("sim-tokio");
+    let name = dependency.rename.as_deref().unwrap_or(&dependency.name);
     Some(format!("{name}/sim"))
 }
 
@@ -174,7 +189,7 @@ fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result
     for package in &together.packages {
         let built = match &together.way {
             Way::DropIn(drop_in) => drop_in.member(package).unwrap_or(package),
-            Way::Plain | Way::Feature(_) => package,
+            Way::Plain | Way::Feature(_) | Way::Vendored(_) => package,
         };
         command.args(["-p", built.spec()]);
     }
@@ -184,7 +199,7 @@ fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result
         command.args(["--test", t]);
     });
     command.args(select.feature_arguments());
-    if let Way::Feature(feature) = &together.way {
+    if let Way::Feature(feature) | Way::Vendored(feature) = &together.way {
         command.args(["--features", feature]);
     }
     for (flag, given) in [("--lib", select.lib), ("--release", select.release)] {
@@ -208,7 +223,7 @@ fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result
                 command.arg("--offline");
             }
         }
-        Way::Plain | Way::Feature(_) => {
+        Way::Plain | Way::Feature(_) | Way::Vendored(_) => {
             for (flag, given) in
                 [("--locked", select.locked), ("--offline", select.offline), ("--frozen", select.frozen)]
             {
@@ -241,7 +256,7 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
     let manifest = Path::new(message["manifest_path"].as_str()?);
     let manifest = match &together.way {
         Way::DropIn(drop_in) => drop_in.shadow.behind(manifest),
-        Way::Plain | Way::Feature(_) => manifest.to_owned(),
+        Way::Plain | Way::Feature(_) | Way::Vendored(_) => manifest.to_owned(),
     };
     let package = together.packages.iter().find(|p| p.manifest_path == manifest)?;
     let folder = package.folder().to_owned();
@@ -251,7 +266,7 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
         ("CARGO_PKG_NAME".to_owned(), package.name.clone()),
         ("CARGO_PKG_VERSION".to_owned(), package.version.clone()),
     ];
-    if let Way::DropIn(_) = &together.way {
+    if let Way::DropIn(_) | Way::Vendored(_) = &together.way {
         // What is kept beside a test belongs to the project; the folder that the test was compiled in is the shadow's.
         for (name, value) in [("SIM_DROP_IN", "1"), ("SIM_TEST_CRATE", &krate), ("SIM_DIR", &environment[0].1.clone())]
         {
@@ -291,7 +306,7 @@ mod tests {
                 "id": "a", "name": "a", "version": "1.0.0", "source": null, "manifest_path": "/a/Cargo.toml", "targets": [],
                 "features": features, "dependencies": [{ "name": name, "rename": rename, "path": null }],
             });
-            feature(&serde_json::from_value(package).expect("a package"))
+            feature(&serde_json::from_value(package).expect("a package"), "sim-tokio")
         };
         assert_eq!(on(json!({ "sim": ["tokio/sim"] }), "sim-tokio", json!("tokio")), Some("sim".into()));
         assert_eq!(on(json!({}), "sim-tokio", json!("tokio")), Some("tokio/sim".into()));

@@ -87,6 +87,16 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;
             audit::audit(&tests, &audit, interrupt)
         }
+        Command::Vendor(vendor) => {
+            let select = args::Select {
+                manifest_path: vendor.manifest_path,
+                offline: vendor.offline,
+                ..args::Select::default()
+            };
+            let project = build::project(&select)?;
+            crate::dropin::vendor(&project, &build::ask(&select, &project)?)?.into_iter().for_each(say);
+            Ok(true)
+        }
         Command::Conformance(args) => Ok(conformance(&args, &|| interrupt.is_pressed())?),
     }
 }

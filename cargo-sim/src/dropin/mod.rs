@@ -13,6 +13,8 @@ mod hunks;
 mod lock;
 mod shadow;
 mod tokio;
+mod troublemakers;
+mod vendor;
 mod vendored;
 
 pub use hunks::TESTED;
@@ -82,31 +84,103 @@ struct Known {
 
 /// Resolves the project in its shadow with a generated tokio; `None` where there is no tokio in its graph.
 pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> {
-    if ask.locked {
-        locked(project, ask)?;
-    }
     let (home, mut remarks) = home(project, &ask.target)?;
     let shadow = Shadow::cast(project, home.join("tree"))?;
     let preparation = Preparation { project, ask, home: &home, shadow: &shadow };
-    let lock = read_if_there(&project.workspace_root.join("Cargo.lock"))?;
-    let known = preparation.known().filter(|k| k.lock == lock && k.features == ask.features && shadow.lock().exists());
-    let resolved = match known.map(|known| preparation.patch(known)) {
-        Some(Ok(resolved)) => Some(resolved),
-        // What was known may be out of date in ways that only cargo sees, as when a manifest was edited.
-        Some(Err(_)) | None => match preparation.learn(lock)? {
-            Some(learned) => Some(preparation.patch(learned)?),
-            None => None,
-        },
-    };
-    let Some((known, graph)) = resolved else { return Ok(None) };
-    let source = Source { version: known.version.clone(), folder: known.folder.clone() };
-    remarks.extend(source.untested());
+    let Some((known, graph)) = preparation.resolve()? else { return Ok(None) };
+    remarks.extend(known.source().untested());
     remarks.extend(graph::left_real(&graph));
+    remarks.extend(troublemakers::in_graph(&graph));
     if !known.moved.is_empty() {
         remarks.push(format!("sim needs newer versions than the lock has: {}", known.moved.join(", ")));
     }
     let arguments = preparation.arguments(&known);
-    Ok(Some(DropIn { graph, arguments, target: home.join("build"), version: known.version, remarks, shadow }))
+    // Projects that share a target folder share what they are built on, as they do with cargo.
+    let target = home.with_file_name("build");
+    Ok(Some(DropIn { graph, arguments, target, version: known.version, remarks, shadow }))
+}
+
+/// Where a project keeps a tokio of its own.
+const OWN: &str = "sim/tokio";
+
+/// The folder of the tokio that `cargo sim vendor` once wrote into a project, if its manifest names it.
+pub fn vendored_in(project: &Metadata) -> Option<PathBuf> {
+    let manifest = fs::read_to_string(project.workspace_root.join("Cargo.toml")).ok()?;
+    let manifest: toml_edit::DocumentMut = manifest.parse().ok()?;
+    let path = manifest.get("patch")?.get("crates-io")?.get("tokio")?.get("path")?.as_str()?;
+    let folder = project.workspace_root.join(path);
+    fs::read_to_string(folder.join("Cargo.toml")).ok()?.starts_with(tokio::VENDORED).then_some(folder)
+}
+
+/// Writes the generated tokio into the project and names it in the project's manifest. What to say about it is in `Ok`.
+pub fn vendor(project: &Metadata, ask: &Ask) -> Result<Vec<String>, String> {
+    let root = &project.workspace_root;
+    let folder = root.join(OWN);
+    if vendored_in(project).is_some() {
+        return Err(format!(
+            "this project has a tokio of its own in {OWN}: to write another, take `tokio` out of [patch.crates-io] in \
+             Cargo.toml, run `cargo update -p tokio`, and vendor again"
+        ));
+    }
+    let is_ours = |text: String| text.starts_with(tokio::VENDORED);
+    if folder.exists() && !fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(is_ours) {
+        return Err(format!("{} is there and was not written by `cargo sim vendor`: move it away", folder.display()));
+    }
+    let (home, mut remarks) = home(project, &ask.target)?;
+    let shadow = Shadow::cast(project, home.join("tree"))?;
+    let preparation = Preparation { project, ask, home: &home, shadow: &shadow };
+    let Some((known, _)) = preparation.resolve()? else {
+        return Err("there is no tokio in this project's graph".into());
+    };
+    let mut sim = known.sim()?;
+    if let Some((_, path)) = sim.iter_mut().find(|(key, _)| key == "path") {
+        let original = shadow.behind(Path::new(path));
+        *path = match original.strip_prefix(root) {
+            Ok(below) => Path::new("../..").join(below).display().to_string(),
+            Err(_) => {
+                remarks.push(format!(
+                    "{OWN} takes the crate sim from {}, which other machines may not have: depend on sim in this project, \
+                     and vendor again",
+                    original.display()
+                ));
+                original.display().to_string()
+            }
+        };
+    }
+    known.source().vendor(&folder, &Extra { sim, rustix: known.rustix.clone() })?;
+    let manifest = root.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
+    let text = patched(&text, OWN)?;
+    files::write(&manifest, text.as_bytes()).map_err(|e| format!("{}: {e}", manifest.display()))?;
+    if !known.moved.is_empty() {
+        let names: String = known.moved.iter().filter_map(|m| Some(format!(" -p {}", m.split(' ').next()?))).collect();
+        remarks.push(format!("Cargo.lock has versions older than sim needs: run `cargo update{names}`"));
+    }
+    remarks.push(format!(
+        "wrote tokio {} to {OWN} and named it in Cargo.toml: it is the real one unless its feature `{}` is on",
+        known.version,
+        vendor::FEATURE
+    ));
+    remarks.push(format!(
+        "in the packages that depend on tokio, add to Cargo.toml:\n\n[features]\n{0} = [\"tokio/{0}\"]\n",
+        vendor::FEATURE
+    ));
+    Ok(remarks)
+}
+
+/// A manifest with the patch.
+fn patched(text: &str, folder: &str) -> Result<String, String> {
+    let mut manifest: toml_edit::DocumentMut = text.parse().map_err(|e| format!("Cargo.toml: {e}"))?;
+    let mut implicit = toml_edit::Table::new();
+    implicit.set_implicit(true);
+    let patch = manifest.entry("patch").or_insert(toml_edit::Item::Table(implicit));
+    let patch = patch.as_table_like_mut().ok_or("Cargo.toml: [patch] is no table")?;
+    let registry = patch.entry("crates-io").or_insert(toml_edit::Item::Table(toml_edit::Table::new()));
+    let registry = registry.as_table_like_mut().ok_or("Cargo.toml: [patch.crates-io] is no table")?;
+    let mut place = toml_edit::InlineTable::new();
+    place.insert("path", folder.into());
+    registry.insert("tokio", toml_edit::value(place));
+    Ok(manifest.to_string())
 }
 
 /// `--locked` means the project's own lock file, which the shadow has its own copy of.
@@ -173,6 +247,15 @@ impl Ask {
 }
 
 impl Known {
+    fn source(&self) -> Source {
+        Source { version: self.version.clone(), folder: self.folder.clone() }
+    }
+
+    /// Where the crate `sim` is taken from.
+    fn sim(&self) -> Result<Place, String> {
+        self.sim.clone().map_or_else(sim_beside_this, Ok)
+    }
+
     /// Whether sim comes into a project that keeps its dependencies' source in a folder of its own.
     fn is_vendored(&self) -> bool {
         self.sim.is_none() && vendored::folder_of(&self.folder).is_some()
@@ -210,6 +293,20 @@ impl Preparation<'_> {
             arguments.extend(vendored::arguments(&self.joined()));
         }
         arguments
+    }
+
+    /// What is known of the project, and its graph over the generated tokio.
+    fn resolve(&self) -> Result<Option<(Known, Metadata)>, String> {
+        if self.ask.locked {
+            locked(self.project, self.ask)?;
+        }
+        let lock = read_if_there(&self.project.workspace_root.join("Cargo.lock"))?;
+        let is_still = |k: &Known| k.lock == lock && k.features == self.ask.features && self.shadow.lock().exists();
+        // What was known may be out of date in ways that only cargo sees, as when a manifest was edited.
+        if let Some(Ok(resolved)) = self.known().filter(is_still).map(|known| self.patch(known)) {
+            return Ok(Some(resolved));
+        }
+        self.learn(lock)?.map(|learned| self.patch(learned)).transpose()
     }
 
     /// Resolves the project as it is, in the shadow, from its own lock file.
@@ -253,12 +350,8 @@ impl Preparation<'_> {
 
     /// Generates the tokio that is known, and resolves the project with it.
     fn patch(&self, known: Known) -> Result<(Known, Metadata), String> {
-        let sim = match &known.sim {
-            Some(place) => place.clone(),
-            None => sim_beside_this()?,
-        };
-        let source = Source { version: known.version.clone(), folder: known.folder.clone() };
-        source.generate(&self.copy(), &Extra { sim: sim.clone(), rustix: known.rustix.clone() })?;
+        let sim = known.sim()?;
+        known.source().generate(&self.copy(), &Extra { sim: sim.clone(), rustix: known.rustix.clone() })?;
         let path = sim.iter().find(|(key, _)| key == "path").map(|(_, path)| PathBuf::from(path));
         if let (true, Some(theirs), Some(sim)) = (known.is_vendored(), vendored::folder_of(&known.folder), path) {
             vendored::join(&theirs, &sim, &self.joined(), &self.ask.platform, self.ask.offline)?;
