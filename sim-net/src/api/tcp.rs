@@ -185,6 +185,18 @@ impl TcpListener {
         on(self.epoch, |net, _| net.listener_options(self.id).map(change))
     }
 
+    /// Stops listening, and stays bound (`shutdown` of a listener). Connections that nobody accepted are reset.
+    pub fn stop(self) -> io::Result<TcpBound> {
+        let (id, epoch) = (self.id, self.epoch);
+        on(epoch, |net, cx| {
+            net.stop_listening(id, cx)?;
+            slot(&mut net.listeners, id.index).clear();
+            Ok(())
+        })?;
+        std::mem::forget(self);
+        Ok(TcpBound { id, epoch })
+    }
+
     /// Listens a second time: `backlog` + 1 connections may wait from now on.
     pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
         on(self.epoch, |net, _| net.listen(self.id, backlog))

@@ -139,6 +139,11 @@ impl Ports {
         Ok(())
     }
 
+    /// A bound socket listens no more.
+    pub fn listen_no_more(&mut self, owner: Id) {
+        self.bound.iter_mut().filter(|b| b.owner == owner).for_each(|b| b.listens = false);
+    }
+
     pub fn unbind(&mut self, owner: Id, port: u16) {
         self.bound.retain(|b| b.port != port || b.owner != owner);
     }

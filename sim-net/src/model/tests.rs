@@ -256,6 +256,110 @@ fn loopback_stays_on_the_machine_and_is_quick() {
     assert_eq!(lab.net.connected(outside), Err(Errno::ECONNREFUSED));
 }
 
+/// An address, how it is bound, and whether it listens then.
+type Claimant = (&'static str, BindOptions, bool);
+
+#[test]
+fn addresses_are_shared_where_linux_shares_them() {
+    use Errno as E;
+    let plain = BindOptions::default();
+    let addr = BindOptions { reuse_addr: true, ..plain };
+    let port = BindOptions { reuse_port: true, ..plain };
+    let only = BindOptions { v6_only: true, ..plain };
+    // Each pair was tried on Linux 6.18: what the second bind says, and then its listen.
+    let tried: [(Claimant, Claimant, Result<(), E>); 15] = [
+        (("127.0.0.1:7", plain, false), ("127.0.0.1:7", plain, false), Err(E::EADDRINUSE)),
+        (("127.0.0.1:7", addr, false), ("127.0.0.1:7", plain, false), Err(E::EADDRINUSE)),
+        (("127.0.0.1:7", addr, false), ("127.0.0.1:7", addr, true), Ok(())),
+        (("127.0.0.1:7", addr, true), ("127.0.0.1:7", addr, false), Err(E::EADDRINUSE)),
+        (("127.0.0.1:7", addr, true), ("0.0.0.0:7", addr, false), Err(E::EADDRINUSE)),
+        (("127.0.0.1:7", addr, true), ("127.0.0.2:7", plain, true), Ok(())),
+        (("127.0.0.1:7", port, true), ("127.0.0.1:7", port, true), Ok(())),
+        (("127.0.0.1:7", port, true), ("127.0.0.1:7", addr, false), Err(E::EADDRINUSE)),
+        (("[::]:7", plain, false), ("0.0.0.0:7", plain, false), Err(E::EADDRINUSE)),
+        (("[::]:7", plain, false), ("127.0.0.1:7", plain, false), Err(E::EADDRINUSE)),
+        (("[::]:7", only, true), ("0.0.0.0:7", plain, true), Ok(())),
+        (("[::]:7", only, false), ("[::1]:7", only, false), Err(E::EADDRINUSE)),
+        (("[::ffff:127.0.0.1]:7", plain, false), ("127.0.0.1:7", plain, false), Err(E::EADDRINUSE)),
+        (("[::ffff:127.0.0.1]:7", plain, true), ("[::]:7", only, true), Ok(())),
+        (("[::1]:7", plain, true), ("127.0.0.1:7", plain, true), Ok(())),
+    ];
+    for (first, second, expected) in tried {
+        let mut lab = Lab::new();
+        let mut claim = |(addr, how, listens): Claimant| {
+            let addr: SocketAddr = addr.parse().expect("an address");
+            let id = lab.act(|net, cx| net.bind_tcp(A, addr, how, cx))?;
+            assert_eq!(lab.net.listener_addr(id), Ok(addr));
+            if listens { lab.net.listen(id, 1) } else { Ok(()) }
+        };
+        assert_eq!(claim(first), Ok(()));
+        assert_eq!(claim(second), expected, "{second:?} after {first:?}");
+    }
+    // Both may be bound; only one may listen.
+    let mut lab = Lab::new();
+    let here = SocketAddr::from(([127, 0, 0, 1], 7));
+    let [one, two] = [(); 2].map(|()| lab.act(|net, cx| net.bind_tcp(A, here, addr, cx)).expect("both share it"));
+    assert_eq!((lab.net.listen(two, 1), lab.net.listen(one, 1)), (Ok(()), Err(E::EADDRINUSE)));
+    assert_eq!(lab.act(|net, cx| net.stop_listening(two, cx)), Ok(()));
+    assert_eq!((lab.net.listen(one, 1), lab.net.listen(one, 9)), (Ok(()), Ok(())), "twice is another backlog");
+}
+
+#[test]
+fn sharing_listeners_each_get_a_part_of_the_connections() {
+    let mut lab = Lab::new();
+    let how = BindOptions { reuse_port: true, ..BindOptions::default() };
+    let any = SocketAddr::from(([0, 0, 0, 0], PORT));
+    let listeners = [(); 3].map(|()| {
+        let id = lab.act(|net, cx| net.bind_tcp(B, any, how, cx)).expect("they share it");
+        lab.net.listen(id, 99).expect("they share it");
+        id
+    });
+    let to = lab.addr(B);
+    (0..60).for_each(|_| drop(lab.dial(A, to)));
+    lab.wait(10 * MS);
+    let mut took = listeners.map(|id| {
+        let accept = |lab: &mut Lab| lab.act(|net, cx| net.accept(id, cx)).expect("it listens").is_some();
+        std::iter::repeat_with(|| accept(&mut lab)).take_while(|more| *more).count()
+    });
+    assert_eq!(took.iter().sum::<usize>(), 60);
+    took.sort();
+    assert!(took[0] >= 10, "{took:?}");
+}
+
+#[test]
+fn a_listener_that_stops_resets_who_waits_and_stays_bound() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(B, 16);
+    let to = lab.addr(B);
+    let client = lab.dial(A, to);
+    lab.wait(10 * MS);
+    assert_eq!(lab.act(|net, cx| net.stop_listening(listener, cx)), Ok(()));
+    lab.wait(MS);
+    assert_eq!(lab.read(client, 9), Err(Errno::ECONNRESET));
+    let refused = lab.dial(A, to);
+    lab.wait(10 * MS);
+    assert_eq!(lab.net.connected(refused), Err(Errno::ECONNREFUSED));
+    assert_eq!(lab.net.listener_addr(listener).map(|a| a.port()), Ok(PORT));
+}
+
+#[test]
+fn accepted_streams_begin_with_the_options_of_their_listener() {
+    let mut lab = Lab::new();
+    let listener = lab.listen(B, 16);
+    let options = lab.net.listener_options(listener).expect("it is bound");
+    *options = TcpOptions { nodelay: true, ttl: 9, receive_buffer_bytes: Some(1000), ..*options };
+    let to = lab.addr(B);
+    let client = lab.dial(A, to);
+    lab.wait(10 * MS);
+    let (server, _) = lab.act(|net, cx| net.accept(listener, cx)).expect("it listens").expect("one waits");
+    let begun = lab.net.stream_options(server).expect("it is held");
+    assert_eq!((begun.nodelay, begun.ttl), (true, 9));
+    lab.write(client, &[0; 5000]).expect("it is connected");
+    lab.wait(SEC);
+    assert_eq!(lab.net.unread(server), Ok(1000), "the window is the listener's");
+    assert_eq!(lab.act(|net, cx| net.unacknowledged(client, cx)), Ok(4000));
+}
+
 // ---- bytes ----------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -349,6 +453,179 @@ fn a_close_with_linger_zero_resets() {
     lab.close(server);
     lab.wait(MS);
     assert_eq!(lab.write(client, b"x"), Err(Errno::ECONNRESET));
+}
+
+#[test]
+fn a_connection_is_closed_when_both_ends_are_acknowledged() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    let state = |lab: &mut Lab, id| lab.act(|net, cx| net.stream_state(id, cx)).expect("it is held");
+    let shut = |lab: &mut Lab, id, read, write| lab.act(|net, cx| net.shutdown(id, read, write, cx));
+    assert_eq!(shut(&mut lab, client, false, true), Ok(()));
+    lab.wait(MS);
+    assert_eq!(shut(&mut lab, server, false, true), Ok(()));
+    lab.wait(MS);
+    assert_eq!((state(&mut lab, client), state(&mut lab, server)), (StreamState::Closed, StreamState::Connected));
+    lab.wait(MS);
+    assert_eq!(state(&mut lab, server), StreamState::Closed);
+    // As measured on Linux 6.18: ENOTCONN for any shutdown, EPIPE for a write, an end for a read.
+    for id in [client, server] {
+        assert_eq!(shut(&mut lab, id, true, false), Err(Errno::ENOTCONN));
+        assert_eq!((lab.write(id, b"x"), lab.read(id, 9)), (Err(Errno::EPIPE), Ok(Some(vec![]))));
+    }
+}
+
+#[test]
+fn a_side_shut_for_reading_ends_when_nothing_waits_and_still_takes_what_comes() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    lab.act(|net, cx| net.shutdown(client, true, false, cx)).expect("it is connected");
+    assert_eq!((lab.read(client, 9), lab.net.read_ended(client)), (Ok(Some(vec![])), Ok(true)));
+    assert_eq!(lab.write(server, b"late"), Ok(Some(4)));
+    lab.wait(MS);
+    assert_eq!(lab.read(client, 9), Ok(Some(b"late".to_vec())));
+    assert_eq!(lab.read(client, 9), Ok(Some(vec![])));
+    assert_eq!(lab.write(client, b"x"), Ok(Some(1)), "the other direction is open");
+}
+
+#[test]
+fn a_shutdown_while_connecting_gives_the_handshake_up() {
+    let mut lab = Lab::new();
+    lab.listen(B, 16);
+    let to = lab.addr(B);
+    let client = lab.dial(A, to);
+    assert_eq!(lab.act(|net, cx| net.shutdown(client, false, true, cx)), Ok(()));
+    assert_eq!(lab.net.connected(client), Err(Errno::ECONNRESET));
+    lab.close(client);
+    lab.wait(SEC);
+    assert_eq!(lab.net.connections.ids().count(), 0);
+    assert!(lab.bench.events.is_empty());
+}
+
+#[test]
+fn a_lingering_close_waits_until_everything_is_acknowledged() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    let drained = |lab: &mut Lab| lab.act(|net, cx| net.drained(client, cx)).expect("it is held");
+    assert!(drained(&mut lab));
+    lab.write(client, b"last").expect("it is connected");
+    lab.act(|net, cx| net.shutdown(client, false, true, cx)).expect("it is connected");
+    lab.wait(MS);
+    assert!(!drained(&mut lab));
+    lab.net.effects().clear();
+    lab.wait(MS);
+    assert!(lab.net.effects().contains(&Effect::Writable { slot: client.connection.index, side: 0 }));
+    assert!(drained(&mut lab));
+    assert_eq!(lab.read(server, 9), Ok(Some(b"last".to_vec())));
+}
+
+#[test]
+fn a_peek_can_begin_further_on() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    lab.write(client, b"one").expect("it is connected");
+    lab.write(client, b"two").expect("it is connected");
+    lab.wait(MS);
+    for (offset, expected) in [(0, Some("onet")), (2, Some("etwo")), (5, Some("o")), (6, None)] {
+        let mut out = Vec::new();
+        let n = lab.net.peek(server, offset, 4, |b| out.extend_from_slice(b)).expect("it is connected");
+        assert_eq!((n, &out[..]), (expected.map(str::len), expected.unwrap_or("").as_bytes()), "from {offset}");
+    }
+    assert_eq!(lab.read(server, 99), Ok(Some(b"onetwo".to_vec())));
+}
+
+// ---- keep-alive -----------------------------------------------------------------------------------------------------
+
+const PROBING: KeepAlive =
+    KeepAlive { on: true, idle: Duration::from_secs(30), interval: Duration::from_secs(10), count: 3 };
+
+fn keep_alive(lab: &mut Lab, id: StreamId, user_timeout: Option<Duration>) {
+    let change = |o: &mut TcpOptions| (o.keep_alive, o.user_timeout) = (PROBING, user_timeout);
+    lab.act(|net, cx| net.set_stream_options(id, change, cx)).expect("it is held");
+}
+
+#[test]
+fn an_idle_connection_with_keep_alive_lives_on_and_without_it_nothing_is_timed() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    assert!(lab.bench.events.is_empty(), "nothing is timed while keep-alive is off");
+    keep_alive(&mut lab, client, None);
+    lab.wait(3600 * SEC);
+    assert_eq!((lab.read(client, 9), lab.read(server, 9)), (Ok(None), Ok(None)));
+    lab.close(client);
+    lab.close(server);
+    lab.wait(SEC);
+    assert!(lab.bench.events.is_empty(), "nobody is watched any more");
+}
+
+#[test]
+fn an_idle_connection_over_a_partition_times_out_by_keep_alive() {
+    let mut lab = Lab::new();
+    let (client, server) = lab.pair();
+    keep_alive(&mut lab, client, None);
+    lab.wait(10 * SEC);
+    lab.write(server, b"x").expect("it is connected");
+    lab.wait(MS);
+    lab.read(client, 9).expect("it is connected");
+    lab.act(|net, cx| net.partition(&[&[A], &[B]], cx));
+    // 30 s after the last byte, and three probes 10 s apart.
+    lab.wait(60 * SEC - MS);
+    assert_eq!(lab.read(client, 9), Ok(None));
+    assert_eq!(lab.fired("net.partition"), 3);
+    lab.wait(2 * MS);
+    assert_eq!(lab.read(client, 9), Err(Errno::ETIMEDOUT));
+    assert_eq!(lab.read(server, 9), Ok(None), "the reset was lost");
+}
+
+#[test]
+fn one_answer_to_a_keep_alive_probe_is_enough() {
+    let mut lab = Lab::new();
+    let (client, _server) = lab.pair();
+    keep_alive(&mut lab, client, None);
+    lab.act(|net, cx| net.block(B, A, cx));
+    lab.wait(45 * SEC);
+    assert_eq!(lab.fired("net.partition"), 2, "two answers met it");
+    lab.act(|net, cx| net.unblock(B, A, cx));
+    lab.wait(1000 * SEC);
+    assert_eq!(lab.read(client, 9), Ok(None));
+}
+
+#[test]
+fn the_user_timeout_cuts_keep_alive_short() {
+    let mut lab = Lab::new();
+    let (client, _server) = lab.pair();
+    keep_alive(&mut lab, client, Some(35 * SEC));
+    lab.act(|net, cx| net.block(B, A, cx));
+    // At 30 s there was no probe to wait for, at 40 s one without an answer.
+    lab.wait(39 * SEC);
+    assert_eq!(lab.read(client, 9), Ok(None));
+    lab.wait(SEC);
+    assert_eq!(lab.read(client, 9), Err(Errno::ETIMEDOUT));
+}
+
+#[test]
+fn the_user_timeout_ends_retransmission() {
+    let mut lab = Lab::new();
+    let (client, _server) = lab.pair();
+    let change = |o: &mut TcpOptions| o.user_timeout = Some(5 * SEC);
+    lab.act(|net, cx| net.set_stream_options(client, change, cx)).expect("it is held");
+    lab.act(|net, cx| net.partition(&[&[A], &[B]], cx));
+    lab.write(client, b"x").expect("it is connected");
+    lab.wait(5 * SEC - MS);
+    assert_eq!(lab.read(client, 9), Ok(None));
+    lab.wait(2 * MS);
+    assert_eq!(lab.read(client, 9), Err(Errno::ETIMEDOUT));
+}
+
+#[test]
+fn keep_alive_finds_a_machine_that_was_restarted() {
+    let mut lab = Lab::new();
+    let (client, _server) = lab.pair();
+    keep_alive(&mut lab, client, None);
+    lab.act(|net, cx| net.node_died(B, Death::PowerOff, cx));
+    lab.act(|net, _| net.node_started(B));
+    lab.wait(30 * SEC + 2 * MS);
+    assert_eq!(lab.read(client, 9), Err(Errno::ECONNRESET));
 }
 
 #[test]
@@ -670,6 +947,58 @@ fn datagrams_are_lost_doubled_and_reordered_as_often_as_configured() {
     got.dedup();
     assert!((3400..3600).contains(&got.len()), "{} arrived", got.len());
     assert!((400..600).contains(&lab.fired("net.loss")) && (400..600).contains(&lab.fired("net.delay")));
+}
+
+#[test]
+fn a_connected_socket_hides_the_others_of_its_port_from_its_peer_only() {
+    let mut lab = Lab::new();
+    let how = BindOptions { reuse_addr: true, ..BindOptions::default() };
+    let any = SocketAddr::from(([0, 0, 0, 0], 9));
+    let mut bind = || lab.act(|net, cx| net.bind_udp(B, any, how, cx)).expect("they share it");
+    let [first, connected, last] = [bind(), bind(), bind()];
+    let (peer, other) = (lab.udp(A, 5), lab.udp(A, 6));
+    lab.act(|net, cx| net.connect_udp(connected, SocketAddr::from(([10, 0, 0, 1], 5)), cx)).expect("there is a route");
+    for (from, bytes) in [(peer, &b"peer"[..]), (other, b"other")] {
+        lab.send(from, SocketAddr::from(([10, 0, 0, 2], 9)), bytes).expect("it is sent");
+        lab.wait(2 * MS);
+    }
+    assert_eq!(lab.receive(connected), Ok(Some(b"peer".to_vec())));
+    assert_eq!(lab.receive(last), Ok(Some(b"other".to_vec())), "of the others the last one bound");
+    assert_eq!([first, connected, last].map(|id| lab.receive(id)), [Ok(None), Ok(None), Ok(None)]);
+}
+
+#[test]
+fn a_datagram_that_only_a_connected_stranger_could_take_found_nobody() {
+    let mut lab = Lab::new();
+    let (server, client) = (lab.udp(B, 9), lab.udp(A, 5));
+    lab.act(|net, cx| net.connect_udp(server, SocketAddr::from(([10, 0, 0, 1], 77)), cx)).expect("there is a route");
+    lab.act(|net, cx| net.connect_udp(client, SocketAddr::from(([10, 0, 0, 2], 9)), cx)).expect("there is a route");
+    lab.send(client, None, b"x").expect("it is sent");
+    lab.wait(2 * MS);
+    assert_eq!((lab.receive(client), lab.receive(server)), (Err(Errno::ECONNREFUSED), Ok(None)));
+    lab.net.disconnect_udp(server).expect("it is bound");
+    assert_eq!(lab.net.udp_addr(server), Ok(SocketAddr::from(([0, 0, 0, 0], 9))));
+    lab.send(client, None, b"x").expect("it is sent");
+    lab.wait(2 * MS);
+    assert_eq!(lab.receive(server), Ok(Some(b"x".to_vec())));
+}
+
+#[test]
+fn a_datagram_socket_can_be_shut_down_and_holds_as_much_as_it_was_told() {
+    let mut lab = Lab::new();
+    let (server, client) = (lab.udp(B, 9), lab.udp(A, 5));
+    let to = SocketAddr::from(([10, 0, 0, 2], 9));
+    *lab.net.udp_receive_buffer(server).expect("it is bound") = Some(1000);
+    for _ in 0..5 {
+        lab.send(client, to, &[0; 200]).expect("it is sent");
+    }
+    lab.wait(2 * MS);
+    assert_eq!(lab.net.udp_unread(server), Ok(200));
+    let got = (0..5).map_while(|_| lab.receive(server).expect("no error")).count();
+    assert_eq!(got, 2, "two datagrams of 200 bytes and what each takes besides fit in 1,000");
+    assert_eq!(lab.net.shutdown_udp(client, true, true), Err(Errno::ENOTCONN));
+    assert_eq!((lab.net.received(client), lab.receive(client)), (Ok(true), Ok(None)));
+    assert_eq!(lab.send(client, to, b"x"), Err(Errno::EPIPE));
 }
 
 #[test]

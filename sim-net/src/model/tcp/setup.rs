@@ -104,12 +104,23 @@ impl Network {
 
     /// Stops listening. Connections that nobody accepted are reset.
     pub fn close_listener(&mut self, id: Id, cx: &mut DeviceCx<'_>) {
-        let Some(listener) = self.listeners.remove(id) else { return };
-        self.machines[listener.node.0 as usize].tcp.unbind(id, listener.addr.port());
-        for connection in listener.queue.into_iter().chain(listener.embryos) {
+        if self.stop_listening(id, cx).is_ok() {
+            self.forget_listener(id);
+        }
+    }
+
+    /// Stops listening and stays bound (`shutdown` of a listener). Connections that nobody accepted are reset.
+    pub fn stop_listening(&mut self, id: Id, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let listener = self.listeners.get_mut(id).ok_or(Errno::EBADF)?;
+        listener.backlog = None;
+        let (queue, embryos) = (std::mem::take(&mut listener.queue), std::mem::take(&mut listener.embryos));
+        self.machines[listener.node.0 as usize].tcp.listen_no_more(id);
+        for connection in queue.into_iter().chain(embryos) {
             self.abort(connection, 1, cx);
             self.let_go(connection, cx);
         }
+        self.effects.push(Effect::Acceptable(id.index));
+        Ok(())
     }
 
     /// The same without a word to anybody: the machine lost power.
