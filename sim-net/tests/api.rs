@@ -687,8 +687,8 @@ fn a_pipe_carries_bytes_between_tasks_and_ends() {
 
 #[test]
 fn unix_sockets_and_pipes_of_the_dead_do_nothing() {
-    let kept = calm(async {
-        let kept: Rc<RefCell<Vec<(UnixSocket, [Pipe; 2])>>> = Rc::default();
+    calm(async {
+        let kept = Rc::new(RefCell::new(Vec::<(UnixSocket, [Pipe; 2])>::new()));
         let keep = kept.clone();
         let a = world().node("a");
         let program = program(move || {
@@ -717,5 +717,4 @@ fn unix_sockets_and_pipes_of_the_dead_do_nothing() {
         assert_eq!(living.1[1].try_write(&[IoSlice::new(b"x")]).expect("it is open"), 1);
         assert!(on("a", async { unix_is_bound(b"/s") }).await.expect("nobody cancels it").expect("it runs"));
     });
-    assert_eq!(kept, ());
 }

@@ -315,7 +315,9 @@ fn sharing_listeners_each_get_a_part_of_the_connections() {
         id
     });
     let to = lab.addr(B);
-    (0..60).for_each(|_| drop(lab.dial(A, to)));
+    for _ in 0..60 {
+        lab.dial(A, to);
+    }
     lab.wait(10 * MS);
     let mut took = listeners.map(|id| {
         let accept = |lab: &mut Lab| lab.act(|net, cx| net.accept(id, cx)).expect("it listens").is_some();
