@@ -3,10 +3,15 @@
 
 use sim_core::{Choices, Settings, Spawn, Verdict, World};
 use sim_libc::interpose;
+use sim_libc::sockets::step;
 use sim_net::Net;
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 /// Runs `program` on a node called `kv0`, with symbols interposed.
@@ -345,4 +350,169 @@ fn the_same_calls_by_number_have_the_same_answers() {
             assert_eq!(libc::syscall(libc::SYS_close, fd), -1);
         }
     });
+}
+
+#[test]
+fn unix_sockets_have_names_ends_and_owners() {
+    passes(|_| {
+        let (mut a, mut b) = UnixStream::pair().expect("a pair");
+        a.write_all(b"over the wall").expect("room");
+        let mut out = [0; 13];
+        b.read_exact(&mut out).expect("bytes");
+        assert_eq!(&out, b"over the wall");
+        drop(a);
+        assert_eq!(b.read(&mut out).expect("the end"), 0);
+        assert_eq!(b.write(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
+
+        let listener = UnixListener::bind("/run/kv.sock").expect("a listener");
+        assert_eq!(UnixListener::bind("/run/kv.sock").expect_err("taken").kind(), ErrorKind::AddrInUse);
+        let client = std::thread::spawn(|| {
+            let mut stream = UnixStream::connect("/run/kv.sock").expect("a connection");
+            let mut all = String::new();
+            stream.read_to_string(&mut all).expect("the end");
+            let peer = stream.peer_addr().expect("connected");
+            assert_eq!(peer.as_pathname(), Some(std::path::Path::new("/run/kv.sock")));
+            all
+        });
+        let (mut stream, peer) = listener.accept().expect("a connection");
+        assert!(peer.is_unnamed());
+        let mut owner = libc::ucred { pid: 0, uid: 9, gid: 9 };
+        let mut len = size_of::<libc::ucred>() as u32;
+        // SAFETY: locals.
+        unsafe {
+            let (fd, out) = (stream.as_raw_fd(), (&raw mut owner).cast());
+            assert_eq!(libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len), 0);
+            assert_eq!((owner.pid, owner.uid), (libc::getpid(), libc::geteuid()));
+        }
+        stream.write_all(b"hello").expect("room");
+        drop(stream);
+        assert_eq!(client.join().expect("it ends"), "hello");
+        assert_eq!(UnixStream::connect("/run/none").expect_err("no such name").kind(), ErrorKind::NotFound);
+
+        let (one, two) = UnixDatagram::pair().expect("a pair");
+        one.send(b"first").expect("room");
+        one.send(b"second").expect("room");
+        assert_eq!(two.recv(&mut out).expect("a message"), 5);
+        assert_eq!(two.recv(&mut out[..2]).expect("a message"), 2);
+        two.set_nonblocking(true).expect("a socket");
+        assert_eq!(two.recv(&mut out).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn a_pipe_holds_64_kib_and_then_makes_its_writer_wait() {
+    passes(|world| {
+        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let slow = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(3));
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).expect("the end");
+            all.len()
+        });
+        writer.write_all(&[7; 65_536]).expect("room");
+        assert_eq!(world.now().0, 0);
+        writer.write_all(&[7; 10]).expect("room, later");
+        assert_eq!(world.now().0, 3_000_000_000);
+        drop(writer);
+        assert_eq!(slow.join().expect("it ends"), 65_546);
+    });
+}
+
+#[test]
+fn closing_waits_for_the_peer_where_linger_says_so() {
+    passes(|world| {
+        let (mut client, mut server) = pair();
+        let linger = libc::linger { l_onoff: 1, l_linger: 30 };
+        // SAFETY: a local.
+        unsafe {
+            let (fd, value) = (client.as_raw_fd(), (&raw const linger).cast());
+            assert_eq!(libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, value, 8), 0);
+        }
+        client.write_all(b"last words").expect("room");
+        let began = world.now();
+        drop(client);
+        let took = world.now() - began;
+        assert!(took > Duration::ZERO && took < Duration::from_secs(1), "{took:?}");
+        let mut all = String::new();
+        server.read_to_string(&mut all).expect("the end");
+        assert_eq!(all, "last words");
+    });
+}
+
+#[test]
+fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
+    let waited = passes(|world| {
+        let epoll = Epoll::new();
+        let mut waker = eventfd(0, 0);
+        epoll.add(waker.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 5).expect("added");
+        let told = std::cell::Cell::new(0);
+        let step = |timeout| step(|| assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
+        assert_eq!(step(0), None);
+        let idle = step(-1).expect("it would wait");
+        assert_eq!((idle.until, told.get()), (None, 1));
+        let idle_ms = step(250).expect("it would wait");
+        assert_eq!((idle_ms.until, told.get()), (Some(world.now() + Duration::from_millis(250)), 2));
+        assert_eq!((idle_ms.epoll, world.now().0), (idle.epoll, 0));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(idle.poll_ready(&mut cx).is_pending());
+        waker.write_all(&1u64.to_ne_bytes()).expect("written");
+        assert!(idle.poll_ready(&mut cx).is_ready());
+        let mut found = Vec::new();
+        assert_eq!(sim_libc::sockets::step(|| found = epoll.wait(-1), || unreachable!()), None);
+        drop(epoll);
+        assert!(idle.poll_ready(&mut cx).is_ready(), "who waits for what was closed must not wait for ever");
+        found
+    });
+    assert_eq!(waited, [(5, libc::EPOLLIN)]);
+}
+
+#[test]
+fn what_a_dead_incarnation_still_closes_is_its_own() {
+    let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no run inside another");
+    let world = entered.world();
+    world.plug(Net::new());
+    let (dead, alive) = (world.node("dead"), world.node("alive"));
+    let _on = interpose::enable();
+    let numbers: Rc<RefCell<Vec<RawFd>>> = Rc::default();
+    let kept = numbers.clone();
+    world.start(
+        dead,
+        sim_core::program(move || {
+            let kept = kept.clone();
+            async move {
+                let socket = UdpSocket::bind("0.0.0.0:7000").expect("a socket");
+                // What its destructor does with a number that is another's by then, and with its own.
+                struct Late(UdpSocket, RawFd);
+                impl Drop for Late {
+                    fn drop(&mut self) {
+                        assert_eq!(
+                            self.0.send_to(b"ghost", "10.0.0.2:7000").expect_err("dead").raw_os_error(),
+                            Some(libc::EBADF)
+                        );
+                        // SAFETY: a number, which is not ours: what is tested.
+                        assert_eq!(unsafe { libc::close(self.1) }, -1);
+                    }
+                }
+                kept.borrow_mut().push(socket.as_raw_fd());
+                let _late = Late(socket, 33);
+                std::future::pending::<()>().await;
+            }
+        }),
+        Spawn::named("dead"),
+    );
+    let outcome = world.block_on(
+        alive,
+        async move {
+            sim_core::time::Timer::new(world.now() + Duration::from_secs(1)).await;
+            let socket = UdpSocket::bind("0.0.0.0:7000").expect("a socket");
+            assert_eq!(socket.as_raw_fd(), 33);
+            world.end_node(dead, sim_core::Death::Kill);
+            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("an open socket");
+            assert_eq!(socket.recv(&mut [0; 8]).expect_err("no ghosts").kind(), ErrorKind::WouldBlock);
+            let again = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            again.as_raw_fd()
+        },
+        Spawn::named("alive"),
+    );
+    assert_eq!((outcome, numbers.borrow().as_slice()), (Ok(32), [32].as_slice()));
 }

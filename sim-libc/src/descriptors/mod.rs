@@ -21,6 +21,7 @@ pub(crate) mod symbols;
 mod timerfd;
 
 use crate::sockets::Socket;
+use crate::sockets::pipe::PipeEnd;
 use crate::{raw, threads};
 use epoll::Epoll;
 use eventfd::EventFd;
@@ -84,13 +85,13 @@ pub(crate) fn number(answer: Answer<impl TryInto<i64>>) -> i64 {
 /// What stands behind a number.
 pub(crate) enum Object {
     Socket(Socket),
+    Pipe(PipeEnd),
     EventFd(EventFd),
     Timer(TimerFd),
     Epoll(Epoll),
     /// A real description that was moved here by `dup2`: calls go to the kernel, under its number there.
     Kernel(KernelNumber),
     /// What another module made: a file.
-    #[allow(dead_code, reason = "files are the next layer")]
     Other(Box<dyn Opened>),
 }
 
@@ -118,6 +119,8 @@ pub(crate) trait Opened: Any {
     fn unread(&self) -> Answer<usize> {
         Err(Errno(libc::ENOTTY))
     }
+    /// One of its numbers was closed; others may lead to it still.
+    fn number_closed(&self) {}
     /// What fcntl(2) says to a command that concerns files only: locks, leases, seals, sizes. `None`: EINVAL.
     fn control(&self, _own: &Description, _command: i32, _argument: i64) -> Option<Answer<i64>> {
         None
@@ -171,6 +174,7 @@ impl Description {
     pub(crate) fn ready(&self) -> u32 {
         match &self.object {
             Object::Socket(socket) => socket.ready(),
+            Object::Pipe(pipe) => pipe.ready(),
             Object::EventFd(eventfd) => eventfd.ready(),
             Object::Timer(timer) => timer.ready(),
             Object::Epoll(epoll) => epoll.ready(),
@@ -182,6 +186,7 @@ impl Description {
     fn news(&self) -> u32 {
         match &self.object {
             Object::Socket(socket) => socket.news(),
+            Object::Pipe(pipe) => pipe.news(),
             _ => EVERY,
         }
     }
@@ -209,6 +214,7 @@ impl Description {
         }
         match &self.object {
             Object::Socket(socket) => socket.observe(self.observer()),
+            Object::Pipe(pipe) => pipe.observe(self.observer()),
             Object::EventFd(_) | Object::Timer(_) | Object::Epoll(_) | Object::Kernel(_) | Object::Other(_) => {}
         }
     }
@@ -282,6 +288,13 @@ struct Entry {
     group: GroupId,
     close_on_exec: bool,
     description: Rc<Description>,
+}
+
+impl Entry {
+    /// Whether it belongs to the acting incarnation.
+    fn is_of(&self, world: &World) -> bool {
+        self.group == world.acting_group() && self.node == world.acting_node()
+    }
 }
 
 #[derive(Default)]
@@ -394,6 +407,13 @@ impl Descriptors {
         }
     }
 
+    /// Whether the acting incarnation has this number, dead or alive. A destructor asks before it closes (std does).
+    fn has(&self, world: &World, number: i32) -> bool {
+        let numbers = self.numbers.borrow();
+        let entry = usize::try_from(number).ok().and_then(|n| numbers.get(n)?.as_ref());
+        entry.is_some_and(|entry| entry.is_of(world))
+    }
+
     /// The description behind `number`, if that is the run's.
     pub(crate) fn get(&self, world: &World, number: i32) -> Answer<Rc<Description>> {
         match self.owner(world, number) {
@@ -413,19 +433,27 @@ impl Descriptors {
     }
 
     /// Takes a number back. The description ends with its last number and the last call that uses it.
-    fn close(&self, world: &World, number: i32) -> Answer<()> {
+    pub(crate) fn close(&self, world: &World, number: i32) -> Answer<()> {
         let place = usize::try_from(number).map_err(|_| Errno::BAD)?;
         let taken = {
             let mut numbers = self.numbers.borrow_mut();
             let entry = numbers.get_mut(place).ok_or(Errno::BAD)?;
             // A dead incarnation's destructors close what was its own; by now the number may be somebody else's.
-            let mine = |e: &Entry| e.group == world.acting_group() && e.node == world.acting_node();
-            if !world.actor_lives() && !entry.as_ref().is_some_and(mine) {
+            if !world.actor_lives() && !entry.as_ref().is_some_and(|e| e.is_of(world)) {
                 return Err(Errno::BAD);
             }
             entry.take().ok_or(Errno::BAD)?
         };
         self.lowest.set(self.lowest.get().min(place));
+        if let Object::Other(other) = &taken.description.object {
+            other.number_closed();
+        }
+        if let Object::Socket(socket) = &taken.description.object
+            && world.actor_lives()
+            && Rc::strong_count(&taken.description) == 1
+        {
+            socket.linger(&taken.description, world);
+        }
         drop(taken);
         Ok(())
     }

@@ -68,6 +68,8 @@ calls! {
     fcntl64(fd: i32, command: i32, argument: i64) -> i32 = SYS_fcntl(fd, command, argument);
     ioctl(fd: i32, request: u64, argument: *mut c_void) -> i32 = SYS_ioctl(fd, request, argument);
 
+    pipe(out: *mut i32) -> i32 = SYS_pipe(out);
+    pipe2(out: *mut i32, flags: i32) -> i32 = SYS_pipe2(out, flags);
     eventfd(count: u32, flags: i32) -> i32 = SYS_eventfd2(count, flags);
     timerfd_create(clock: i32, flags: i32) -> i32 = SYS_timerfd_create(clock, flags);
     timerfd_settime(fd: i32, flags: i32, new: *const itimerspec, old: *mut itimerspec) -> i32

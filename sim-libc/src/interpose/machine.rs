@@ -15,7 +15,7 @@ const FIRST_PID: i64 = 1000;
 const FIRST_TID: i64 = 100_000;
 
 /// The id of the acting node's process.
-pub(super) fn pid(world: &World) -> i64 {
+pub(crate) fn pid(world: &World) -> i64 {
     FIRST_PID + world.acting_node().0 as i64
 }
 

@@ -13,7 +13,7 @@
 mod entropy;
 pub(crate) mod escapes;
 mod lock;
-mod machine;
+pub(crate) mod machine;
 mod output;
 pub(crate) mod real;
 pub(crate) mod syscall;

@@ -1,9 +1,10 @@
 //! System calls on sockets, in the kernel's convention.
 
 use super::address::{self, Bytes};
+use super::pipe::PipeEnd;
 use super::{Received, Socket};
 use crate::descriptors::calls::{Parts, add, of, on, ours, parts};
-use crate::descriptors::{Answer, Description, Errno, Object};
+use crate::descriptors::{Answer, Description, Descriptors, Errno, Object};
 use libc::{iovec, mmsghdr, msghdr, timespec};
 use sim_core::World;
 use std::rc::Rc;
@@ -25,9 +26,10 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
     unsafe {
         Some(match number {
             libc::SYS_socket => of(new(world, a as i32, b as i32, c as i32)),
-            libc::SYS_socketpair => {
-                crate::interpose::escape(world, "socketpair".into());
-                -libc::EPERM as i64
+            libc::SYS_socketpair => of(pair(world, a as i32, b as i32, c as i32, d as *mut i32)),
+            libc::SYS_pipe | libc::SYS_pipe2 => {
+                let flags = if number == libc::SYS_pipe2 { b as i32 } else { 0 };
+                of(pipe(world, a as *mut i32, flags))
             }
             libc::SYS_bind => on(ours(world, number, args)?, |own| {
                 let socket = socket(own)?;
@@ -139,6 +141,46 @@ fn new(world: &World, family: i32, kind: i32, protocol: i32) -> Answer<i64> {
     }
     let made = Socket::new(world, family, kind & KIND, protocol)?;
     add(world, Object::Socket(made), kind & FLAGS, libc::O_RDWR)
+}
+
+unsafe fn pair(world: &World, family: i32, kind: i32, protocol: i32, out: *mut i32) -> Answer<i64> {
+    if kind & !(KIND | FLAGS) != 0 {
+        return Err(Errno::INVALID);
+    }
+    let made = Socket::pair(world, family, kind & KIND, protocol)?.map(Object::Socket);
+    // SAFETY: the caller's promise.
+    unsafe { put_two(world, made, kind & FLAGS, [libc::O_RDWR; 2], out) }
+}
+
+unsafe fn pipe(world: &World, out: *mut i32, flags: i32) -> Answer<i64> {
+    // O_DIRECT: a pipe of packets, which nobody asks for.
+    if flags & !(libc::O_CLOEXEC | libc::O_NONBLOCK) != 0 {
+        return Err(Errno::INVALID);
+    }
+    let made = PipeEnd::pair(world)?.map(Object::Pipe);
+    // SAFETY: the caller's promise.
+    unsafe { put_two(world, made, flags, [libc::O_RDONLY, libc::O_WRONLY], out) }
+}
+
+/// Two new numbers, or none.
+unsafe fn put_two(world: &World, [a, b]: [Object; 2], flags: i32, access: [i32; 2], out: *mut i32) -> Answer<i64> {
+    if out.is_null() {
+        return Err(Errno::FAULT);
+    }
+    let first = add(world, a, flags, access[0])?;
+    let second = match add(world, b, flags, access[1]) {
+        Ok(second) => second,
+        Err(errno) => {
+            Descriptors::of(world).close(world, first as i32)?;
+            return Err(errno);
+        }
+    };
+    // SAFETY: the caller's promise: room for two numbers.
+    unsafe {
+        out.write_unaligned(first as i32);
+        out.add(1).write_unaligned(second as i32);
+    }
+    Ok(0)
 }
 
 unsafe fn accept(world: &'static World, own: &Rc<Description>, at: *mut u8, len: *mut u32, flags: i32) -> Answer<i64> {

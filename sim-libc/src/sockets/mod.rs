@@ -11,8 +11,10 @@
 mod address;
 pub(crate) mod calls;
 mod options;
+pub(crate) mod pipe;
 mod tcp;
 mod udp;
+mod unix;
 
 pub use crate::descriptors::epoll::{EpollId, Idle, step};
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
@@ -26,6 +28,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Waker;
 use tcp::Tcp;
 use udp::Udp;
+use unix::Unix;
 
 /// A socket of any kind.
 pub(crate) struct Socket {
@@ -37,6 +40,7 @@ pub(crate) struct Socket {
 enum Body {
     Tcp(Tcp),
     Udp(Udp),
+    Unix(Unix),
 }
 
 /// What a receive gave besides the bytes.
@@ -84,9 +88,12 @@ fn nowhere(kind: Kind) -> SocketAddr {
     }
 }
 
-/// Puts bytes into buffers, one part after the other.
-fn filling<'a>(into: &'a mut [IoSliceMut<'_>]) -> impl FnMut(&[u8]) + 'a {
-    let (mut part, mut at) = (0, 0);
+/// Puts bytes into buffers, one part after the other, behind the first `skip` bytes of room.
+fn filling<'a>(into: &'a mut [IoSliceMut<'_>], skip: usize) -> impl FnMut(&[u8]) + 'a {
+    let (mut part, mut at) = (0, skip);
+    while part < into.len() && at >= into[part].len() {
+        (part, at) = (part + 1, at - into[part].len());
+    }
     move |mut bytes| {
         while !bytes.is_empty() && part < into.len() {
             let n = bytes.len().min(into[part].len() - at);
@@ -124,6 +131,12 @@ impl Socket {
                 return Err(Errno(libc::ESOCKTNOSUPPORT));
             }
             (libc::AF_INET | libc::AF_INET6, _) => return Err(Errno::INVALID),
+            (libc::AF_UNIX, _) if protocol != 0 && protocol != libc::AF_UNIX => return Err(PROTOCOL),
+            (libc::AF_UNIX, _) => {
+                unix::kind_of(kind)?;
+                on_a_machine(world, "socket")?;
+                Body::Unix(Unix::new(world, kind)?)
+            }
             (libc::AF_NETLINK, _) => {
                 crate::interpose::escape(world, "socket(AF_NETLINK)".into());
                 return Err(Errno(libc::EPERM));
@@ -134,13 +147,33 @@ impl Socket {
         let protocol = match &body {
             Body::Tcp(_) => libc::IPPROTO_TCP,
             Body::Udp(_) => libc::IPPROTO_UDP,
+            Body::Unix(_) => 0,
         };
+        let kind = if kind == libc::SOCK_RAW { libc::SOCK_DGRAM } else { kind };
         let kind = Kind { family, kind, protocol };
         Ok(Socket { kind, options: Cell::new(Options::new(kind)), body })
     }
 
+    /// socketpair(2), after its flags were taken off.
+    pub(crate) fn pair(world: &World, family: i32, kind: i32, protocol: i32) -> Answer<[Socket; 2]> {
+        if family != libc::AF_UNIX {
+            // The kernel makes them first, and then finds that they cannot be paired.
+            Socket::new(world, family, kind, protocol)?;
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        if protocol != 0 && protocol != libc::AF_UNIX {
+            return Err(Errno(libc::EPROTONOSUPPORT));
+        }
+        unix::kind_of(kind)?;
+        on_a_machine(world, "socketpair")?;
+        let kept = Kind { family, kind: if kind == libc::SOCK_RAW { libc::SOCK_DGRAM } else { kind }, protocol: 0 };
+        let wrap = |unix| Socket { kind: kept, options: Cell::new(Options::new(kept)), body: Body::Unix(unix) };
+        Ok(Unix::pair(world, kind)?.map(wrap))
+    }
+
     pub(crate) fn ready(&self) -> u32 {
         match &self.body {
+            Body::Unix(unix) => unix.ready(),
             Body::Tcp(tcp) => tcp.ready(),
             Body::Udp(udp) => udp.ready(),
         }
@@ -151,6 +184,7 @@ impl Socket {
         let _nothing_to_tell = match &self.body {
             Body::Tcp(tcp) => tcp.observe(observer),
             Body::Udp(udp) => udp.observe(observer),
+            Body::Unix(unix) => unix.observe(observer),
         };
     }
 
@@ -159,6 +193,7 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => tcp.news(),
             Body::Udp(_) => EVERY,
+            Body::Unix(unix) => unix.news(),
         }
     }
 
@@ -168,15 +203,22 @@ impl Socket {
 
     pub(crate) fn bind(&self, own: &Description, world: &World, to: Address) -> Answer<()> {
         on_a_machine(world, "bind")?;
+        if let Body::Unix(unix) = &self.body {
+            unix.bind(&name_given(to)?)?;
+            own.observe();
+            return Ok(());
+        }
         let addr = match to {
             Address::Ip(addr) => in_family(self.kind, addr)?,
             // Linux, __inet_bind(): programs of old left the family of an unspecified address out.
             Address::Unspecified if self.kind.family == libc::AF_INET => nowhere(self.kind),
-            Address::Unix(_) | Address::Unspecified | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
+            Address::Unspecified => return Err(Errno::INVALID),
+            Address::Unix(_) | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
         };
         match &self.body {
             Body::Tcp(tcp) => tcp.bind(addr, &self.options.get())?,
             Body::Udp(udp) => udp.bind(addr, &self.options.get())?,
+            Body::Unix(_) => {}
         }
         own.observe();
         Ok(())
@@ -192,6 +234,7 @@ impl Socket {
                 Ok(())
             }
             Body::Udp(_) => Err(Errno(libc::EOPNOTSUPP)),
+            Body::Unix(unix) => unix.listen(backlog),
         }
     }
 
@@ -202,11 +245,18 @@ impl Socket {
             Body::Tcp(tcp) => {
                 let until = Self::until(world, options.receive_timeout);
                 let (stream, peer) = own.wait("a TCP connection to accept", false, until, || tcp.accept())?;
-                let accepted = Socket { kind: self.kind, options: self.options.clone(), body: Body::Tcp(stream) };
+                let accepted = Socket { kind: self.kind, options: Cell::new(options), body: Body::Tcp(stream) };
                 accepted.apply();
                 Ok((accepted, Bytes::of_family(peer, self.kind.family == libc::AF_INET6)))
             }
             Body::Udp(_) => Err(Errno(libc::EOPNOTSUPP)),
+            Body::Unix(unix) => {
+                let until = Self::until(world, options.receive_timeout);
+                let accepted = own.wait("a Unix connection to accept", false, until, || unix.accept())?;
+                let peer = Bytes::of_unix(&accepted.peer().unwrap_or_default());
+                let fresh = Cell::new(Options::new(self.kind));
+                Ok((Socket { kind: self.kind, options: fresh, body: Body::Unix(accepted) }, peer))
+            }
         }
     }
 
@@ -224,10 +274,9 @@ impl Socket {
                     }
                     Address::Unix(_) | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
                 };
-                if tcp.connect(to)? {
+                if tcp.connect(to, &self.options.get())? {
                     return Ok(());
                 }
-                self.apply();
                 own.observe();
                 own.notify(EVERY);
                 if own.is_nonblocking() {
@@ -250,6 +299,14 @@ impl Socket {
                 own.observe();
                 Ok(())
             }
+            Body::Unix(unix) => {
+                if let Address::Unspecified = to {
+                    return unix.disconnect();
+                }
+                let name = name_given(to)?;
+                let until = Self::until(world, self.options.get().send_timeout);
+                own.wait("a Unix listener to have room in its queue", false, until, || unix.connect(&name))
+            }
         }
     }
 
@@ -262,6 +319,7 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => tcp.shut_down(read, write)?,
             Body::Udp(udp) => udp.shut_down(read, write)?,
+            Body::Unix(unix) => unix.shut_down(read, write)?,
         }
         own.observe();
         own.notify(EVERY);
@@ -285,20 +343,26 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => {
                 let until = Self::until(world, options.send_timeout);
-                let len: usize = from.iter().map(|part| part.len()).sum();
-                let mut sent = 0;
-                // A socket that blocks sends all of it; what was sent before an error is what counts.
-                loop {
-                    let rest = Rest { parts: from, from: sent };
-                    match own.wait("room in a TCP stream", dont_wait, until, || rest.with(|parts| tcp.write(parts))) {
-                        Ok(n) => sent += n,
-                        Err(errno) if sent == 0 => return Err(errno),
-                        Err(_) => return Ok(sent),
-                    }
-                    if sent >= len {
-                        return Ok(sent);
-                    }
+                if to.is_some() && tcp.is_connected() {
+                    return Err(Errno(libc::EISCONN));
                 }
+                send_all(from, |rest| own.wait("room in a TCP stream", dont_wait, until, || tcp.write(rest)))
+            }
+            Body::Unix(unix) => {
+                let until = Self::until(world, options.send_timeout);
+                let to = to.map(name_given).transpose()?;
+                if self.kind.kind == libc::SOCK_STREAM {
+                    if to.is_some() {
+                        let connected = unix.peer().is_ok();
+                        return Err(Errno(if connected { libc::EISCONN } else { libc::EOPNOTSUPP }));
+                    }
+                    return send_all(from, |rest| {
+                        own.wait("room in a Unix socket", dont_wait, until, || unix.send(None, rest))
+                    });
+                }
+                // Linux, unix_seqpacket_sendmsg(): an address is ignored.
+                let to = to.as_deref().filter(|_| self.kind.kind == libc::SOCK_DGRAM);
+                own.wait("room in a Unix socket", dont_wait, until, || unix.send(to, from))
             }
             Body::Udp(udp) => {
                 on_a_machine(world, "sendto")?;
@@ -350,37 +414,44 @@ impl Socket {
                 }
                 let all = flags & libc::MSG_WAITALL != 0 && !peek;
                 let throw_away = flags & libc::MSG_TRUNC != 0;
-                let wanted = room(into);
-                let mut fill = filling(into);
-                let mut got = 0;
-                loop {
-                    let put = |bytes: &[u8]| {
-                        if !throw_away {
-                            fill(bytes);
+                let len = receive_all(room(into), all, |got| {
+                    own.wait("bytes from a TCP stream", dont_wait, until, || {
+                        let wanted = room(into) - got;
+                        if throw_away {
+                            return tcp.read(wanted, peek, &mut |_| {});
                         }
-                    };
-                    let mut put = put;
-                    let read = own.wait("bytes from a TCP stream", dont_wait, until, || {
-                        tcp.read(wanted - got, peek, &mut put)
-                    });
-                    match read {
-                        Ok(n) => {
-                            got += n;
-                            if n == 0 || got == wanted || !all {
-                                return Ok(Received { len: got, ..Received::default() });
-                            }
-                        }
-                        Err(errno) if got == 0 => return Err(errno),
-                        Err(_) => return Ok(Received { len: got, ..Received::default() }),
-                    }
-                }
+                        tcp.read(wanted, peek, &mut filling(into, got))
+                    })
+                })?;
+                Ok(Received { len, ..Received::default() })
+            }
+            Body::Unix(unix) => {
+                let waits = !dont_wait && !own.is_nonblocking();
+                let mut from = None;
+                let mut whole = 0;
+                let stream = self.kind.kind == libc::SOCK_STREAM;
+                let all = stream && flags & libc::MSG_WAITALL != 0 && !peek;
+                let len = receive_all(room(into), all, |got| {
+                    let received =
+                        own.wait("bytes from a Unix socket", dont_wait, until, || unix.receive(into, got, peek, waits));
+                    received.map(|(len, full, name)| {
+                        whole = full;
+                        from = Some(name).filter(|name| !name.is_empty());
+                        len
+                    })
+                })?;
+                let cut = !stream && whole > len;
+                Ok(Received {
+                    len: if cut && flags & libc::MSG_TRUNC != 0 { whole } else { len },
+                    cut,
+                    from: from.map(|name| Bytes::of_unix(&name)),
+                })
             }
             Body::Udp(udp) => {
                 if flags & libc::MSG_OOB != 0 {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
-                let (whole, from) =
-                    own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek))?;
+                let (whole, from) = own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek))?;
                 let cut = whole > room(into);
                 Ok(Received {
                     len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
@@ -396,6 +467,7 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => tcp.unread(),
             Body::Udp(udp) => udp.unread(),
+            Body::Unix(unix) => unix.unread(),
         }
     }
 
@@ -404,6 +476,7 @@ impl Socket {
         let addr = match &self.body {
             Body::Tcp(tcp) => tcp.name()?,
             Body::Udp(udp) => udp.name()?,
+            Body::Unix(unix) => return Ok(Bytes::of_unix(&unix.name()?)),
         };
         let addr = addr.unwrap_or_else(|| nowhere(self.kind));
         Ok(Bytes::of_family(addr, self.kind.family == libc::AF_INET6))
@@ -414,6 +487,7 @@ impl Socket {
         let addr = match &self.body {
             Body::Tcp(tcp) => tcp.peer()?,
             Body::Udp(udp) => udp.peer()?,
+            Body::Unix(unix) => return Ok(Bytes::of_unix(&unix.peer()?)),
         };
         Ok(Bytes::of_family(addr, self.kind.family == libc::AF_INET6))
     }
@@ -435,20 +509,37 @@ impl Socket {
             (libc::SOL_SOCKET, libc::SO_ERROR) => int(match &self.body {
                 Body::Tcp(tcp) => tcp.take_error(),
                 Body::Udp(udp) => udp.take_error(),
+                Body::Unix(unix) => unix.take_error(),
             }
             .map_or(0, |errno| errno.0)),
             (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => int(match &self.body {
                 Body::Tcp(tcp) => tcp.listens() as i32,
                 Body::Udp(_) => 0,
+                Body::Unix(unix) => unix.listens() as i32,
             }),
+            (libc::SOL_SOCKET, libc::SO_PEERCRED) => match &self.body {
+                Body::Unix(unix) => unix.peer_owner(),
+                Body::Tcp(_) | Body::Udp(_) => Ok([0, -1, -1].map(i32::to_ne_bytes).concat()),
+            },
             _ => self.options.get().get(self.kind, level, name),
         }
+    }
+
+    /// SO_LINGER: the last close of a stream waits until the peer has everything, but not for ever. Zero means RST, which
+    /// needs no waiting.
+    pub(crate) fn linger(&self, own: &Description, world: &World) {
+        let Body::Tcp(tcp) = &self.body else { return };
+        let Some(seconds) = self.options.get().linger.filter(|s| *s > 0) else { return };
+        own.status.set(own.status.get() & !libc::O_NONBLOCK);
+        let until = world.now() + std::time::Duration::from_secs(seconds as u64);
+        let _given_up = own.wait("a TCP peer to have read everything (SO_LINGER)", false, Some(until), || tcp.drain());
     }
 
     fn is_bound(&self) -> bool {
         match &self.body {
             Body::Tcp(tcp) => !tcp.is_new(),
             Body::Udp(udp) => udp.is_bound(),
+            Body::Unix(_) => false,
         }
     }
 
@@ -458,30 +549,49 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => tcp.apply(&options),
             Body::Udp(udp) => udp.apply(&options),
+            Body::Unix(unix) => unix.apply(&options),
         }
     }
 }
 
-/// What is left to be sent of several buffers.
-struct Rest<'a> {
-    parts: &'a [IoSlice<'a>],
-    from: usize,
+/// The name that a Unix socket was given.
+fn name_given(to: Address) -> Answer<Vec<u8>> {
+    match to {
+        Address::Unix(name) => Ok(name),
+        Address::Ip(_) | Address::Unspecified | Address::Strange => Err(Errno::INVALID),
+    }
 }
 
-impl Rest<'_> {
-    fn with<R>(&self, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        if self.from == 0 {
-            return f(self.parts);
-        }
-        let mut skip = self.from;
+/// Sends piece by piece until all is sent. What was sent before an error is what counts, and the error is lost.
+fn send_all(from: &[IoSlice<'_>], mut send: impl FnMut(&[IoSlice<'_>]) -> Answer<usize>) -> Answer<usize> {
+    let len: usize = from.iter().map(|part| part.len()).sum();
+    let mut sent = send(from)?;
+    while sent < len {
+        let mut skip = sent;
         let mut rest = Vec::new();
-        for part in self.parts {
+        for part in from {
             let bytes = &part[skip.min(part.len())..];
             skip = skip.saturating_sub(part.len());
             if !bytes.is_empty() {
                 rest.push(IoSlice::new(bytes));
             }
         }
-        f(&rest)
+        match send(&rest) {
+            Ok(n) => sent += n,
+            Err(_) => break,
+        }
     }
+    Ok(sent)
+}
+
+/// Receives once, or, for `all`, until there is no room, an end or an error. `receive` is told how much came before.
+fn receive_all(room: usize, all: bool, mut receive: impl FnMut(usize) -> Answer<usize>) -> Answer<usize> {
+    let mut got = receive(0)?;
+    while all && got > 0 && got < room {
+        match receive(got) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => got += n,
+        }
+    }
+    Ok(got)
 }

@@ -6,6 +6,7 @@
 //! a kernel without it.
 
 use crate::descriptors::{Answer, Errno};
+use sim_net::{BindOptions, KeepAlive, TcpOptions};
 use std::time::Duration;
 
 /// What a socket is, as far as options ask.
@@ -25,8 +26,11 @@ pub(crate) struct Options {
     pub keep_alive: i32,
     /// SO_LINGER, seconds.
     pub linger: Option<i32>,
-    pub receive_bytes: i32,
-    pub send_bytes: i32,
+    receive_bytes: i32,
+    send_bytes: i32,
+    /// The sizes that the program asked for.
+    pub receive_asked: Option<i32>,
+    pub send_asked: Option<i32>,
     pub receive_timeout: Option<Duration>,
     pub send_timeout: Option<Duration>,
     pub nodelay: i32,
@@ -84,6 +88,8 @@ impl Options {
             linger: None,
             receive_bytes: if stream { 131_072 } else { 212_992 },
             send_bytes: if stream { 16_384 } else { 212_992 },
+            receive_asked: None,
+            send_asked: None,
             receive_timeout: None,
             send_timeout: None,
             nodelay: 0,
@@ -235,6 +241,35 @@ const RECEIVE_TIMEOUTS: [i32; 2] = [libc::SO_RCVTIMEO, 66];
 const SEND_TIMEOUTS: [i32; 2] = [libc::SO_SNDTIMEO, 67];
 
 impl Options {
+    /// With whom the socket may share its address.
+    pub(crate) fn sharing(&self) -> BindOptions {
+        BindOptions {
+            reuse_addr: self.reuse_address != 0,
+            reuse_port: self.reuse_port != 0,
+            v6_only: self.v6_only != 0,
+        }
+    }
+
+    /// What the network wants to know of them for TCP.
+    pub(crate) fn of_tcp(&self) -> TcpOptions {
+        let seconds = |s: i32| Duration::from_secs(s.max(0) as u64);
+        TcpOptions {
+            nodelay: self.nodelay != 0,
+            ttl: self.hops as u32,
+            linger: self.linger.map(seconds),
+            keep_alive: KeepAlive {
+                on: self.keep_alive != 0,
+                idle: seconds(self.keep_idle_s),
+                interval: seconds(self.keep_interval_s),
+                count: self.keep_count as u32,
+            },
+            user_timeout: (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms as u64)),
+            // The kernel doubles what is asked for, for its own needs (man 7 socket): half of it holds bytes.
+            send_buffer_bytes: self.send_asked.map(|n| n as u32),
+            receive_buffer_bytes: self.receive_asked.map(|n| n as u32),
+        }
+    }
+
     /// setsockopt(2).
     pub(crate) fn set(&mut self, kind: Kind, level: i32, name: i32, value: &[u8]) -> Answer<()> {
         if level == libc::SOL_SOCKET {
@@ -247,10 +282,12 @@ impl Options {
                 }
                 libc::SO_RCVBUF => {
                     self.receive_bytes = (given(level, value)?.clamp(0, GREATEST) * 2).max(LEAST_RECEIVE);
+                    self.receive_asked = Some(self.receive_bytes / 2);
                     return Ok(());
                 }
                 libc::SO_SNDBUF => {
                     self.send_bytes = (given(level, value)?.clamp(0, GREATEST) * 2).max(LEAST_SEND);
+                    self.send_asked = Some(self.send_bytes / 2);
                     return Ok(());
                 }
                 name if RECEIVE_TIMEOUTS.contains(&name) => {

@@ -4,23 +4,19 @@ use super::bits;
 use super::options::Options;
 use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use sim_net::{TcpBound, TcpListener, TcpStream};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The longest queue of connections that nobody has accepted (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
 /// A TCP socket.
 #[derive(Default)]
 pub(super) struct Tcp {
     state: RefCell<State>,
-    /// It was shut down for reading: what the peer still sends may be read, and then comes the end.
-    deaf: Cell<bool>,
-    /// The handshake was seen to be done.
-    met: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -46,19 +42,14 @@ impl Tcp {
     }
 
     pub fn ready(&self) -> u32 {
-        let deaf = if self.deaf.get() { IN | READ_HUP } else { 0 };
         match &*self.state.borrow() {
             // Linux, tcp_poll(): a closed socket has hung up, and takes a write to say so.
             State::New | State::Bound(_) => OUT | HUP,
             State::Listening(listener) => listener.readiness().map_or(HUP, bits),
-            State::Connecting(stream) | State::Connected(stream) => match stream.readiness() {
-                Ok(readiness) => {
-                    let both = deaf != 0 && readiness.write_closed;
-                    bits(readiness) | deaf | if both { HUP } else { 0 }
-                }
-                // Its machine is gone.
-                Err(_) => IN | OUT | HUP | READ_HUP,
-            },
+            // Without it its machine is gone.
+            State::Connecting(stream) | State::Connected(stream) => {
+                stream.readiness().map_or(IN | OUT | HUP | READ_HUP, bits)
+            }
         }
     }
 
@@ -78,19 +69,20 @@ impl Tcp {
             State::Connecting(stream) | State::Connected(stream) => stream.take_news(),
             State::New | State::Bound(_) | State::Listening(_) => return EVERY,
         };
-        match news {
-            Ok(news) if news.read && news.write => EVERY,
-            Ok(news) if news.read => IN | READ_HUP,
-            Ok(news) if news.write => OUT,
-            Ok(_) | Err(_) => EVERY,
-        }
+        super::unix::told(news.ok())
     }
 
-    pub fn bind(&self, addr: SocketAddr, _options: &Options) -> Answer<()> {
+    pub fn is_connected(&self) -> bool {
+        matches!(*self.state.borrow(), State::Connected(_))
+    }
+
+    pub fn bind(&self, addr: SocketAddr, options: &Options) -> Answer<()> {
         let mut state = self.state.borrow_mut();
         match *state {
             State::New => {
-                *state = State::Bound(TcpBound::bind(addr)?);
+                *state = State::Bound(TcpBound::bind_with(addr, options.sharing())?);
+                drop(state);
+                self.apply(options);
                 Ok(())
             }
             _ => Err(Errno::INVALID),
@@ -105,13 +97,20 @@ impl Tcp {
         }
         let mut state = self.state.borrow_mut();
         match std::mem::take(&mut *state) {
-            State::Bound(bound) => {
-                *state = State::Listening(bound.listen(backlog)?);
-                Ok(())
-            }
+            State::Bound(bound) => match bound.try_listen(backlog) {
+                Ok(listener) => {
+                    *state = State::Listening(listener);
+                    Ok(())
+                }
+                Err((bound, error)) => {
+                    *state = State::Bound(bound);
+                    Err(error.into())
+                }
+            },
             State::Listening(listener) => {
+                let done = listener.set_backlog(backlog);
                 *state = State::Listening(listener);
-                Ok(())
+                Ok(done?)
             }
             other => {
                 *state = other;
@@ -123,12 +122,11 @@ impl Tcp {
     pub fn accept(&self) -> Answer<(Tcp, SocketAddr)> {
         let State::Listening(listener) = &*self.state.borrow() else { return Err(Errno::INVALID) };
         let (stream, peer) = listener.try_accept()?;
-        let state = RefCell::new(State::Connected(stream));
-        Ok((Tcp { state, deaf: Cell::new(false), met: Cell::new(true) }, peer))
+        Ok((Tcp { state: RefCell::new(State::Connected(stream)) }, peer))
     }
 
     /// Begins to connect, or says how that went. False: it is under way now.
-    pub fn connect(&self, to: SocketAddr) -> Answer<bool> {
+    pub fn connect(&self, to: SocketAddr, options: &Options) -> Answer<bool> {
         match &*self.state.borrow() {
             State::Listening(_) | State::Connected(_) => return Err(Errno(libc::EISCONN)),
             State::Connecting(_) | State::New | State::Bound(_) => {}
@@ -138,16 +136,20 @@ impl Tcp {
         }
         let mut state = self.state.borrow_mut();
         let stream = match std::mem::take(&mut *state) {
-            State::Bound(bound) => bound.connect(to)?,
-            State::New => TcpStream::connect(to)?,
+            State::Bound(bound) => match bound.try_connect(to) {
+                Ok(stream) => stream,
+                Err((bound, error)) => {
+                    *state = State::Bound(bound);
+                    return Err(error.into());
+                }
+            },
+            State::New => TcpStream::connect_with(to, options.of_tcp())?,
             other => {
                 *state = other;
                 return Err(Errno(libc::EALREADY));
             }
         };
         *state = State::Connecting(stream);
-        self.deaf.set(false);
-        self.met.set(false);
         Ok(false)
     }
 
@@ -199,30 +201,14 @@ impl Tcp {
                 }
                 Ok(())
             }
-            State::Connecting(stream) | State::Connected(stream) => {
-                let open = stream.readiness().is_ok_and(|r| !(r.read_closed && r.write_closed));
-                if !open {
-                    return Err(NOT_CONNECTED);
-                }
-                if write {
-                    stream.shutdown_write()?;
-                }
-                if read {
-                    self.deaf.set(true);
-                }
-                Ok(())
-            }
+            State::Connecting(stream) | State::Connected(stream) => Ok(stream.shutdown(read, write)?),
         }
     }
 
     pub fn write(&self, parts: &[IoSlice<'_>]) -> Answer<usize> {
         match &*self.state.borrow() {
             State::New | State::Bound(_) | State::Listening(_) => Err(Errno(libc::EPIPE)),
-            State::Connecting(stream) | State::Connected(stream) => {
-                let wrote = stream.try_write_vectored(parts)?;
-                self.met.set(true);
-                Ok(wrote)
-            }
+            State::Connecting(stream) | State::Connected(stream) => Ok(stream.try_write_vectored(parts)?),
         }
     }
 
@@ -232,31 +218,14 @@ impl Tcp {
             State::New | State::Bound(_) | State::Listening(_) => return Err(NOT_CONNECTED),
             State::Connecting(stream) | State::Connected(stream) => stream,
         };
-        let read = if peek {
-            match stream.poll_peek_with(&mut Context::from_waker(Waker::noop()), room, put) {
-                Poll::Ready(done) => done.map_err(Errno::from),
-                Poll::Pending => Err(Errno::AGAIN),
-            }
-        } else {
-            stream.try_read_with(room, put).map_err(Errno::from)
-        };
-        match read {
-            Err(Errno::AGAIN) if self.deaf.get() => Ok(0),
-            read => read,
-        }
+        Ok(if peek { stream.try_peek_from(0, room, put)? } else { stream.try_read_with(room, put)? })
     }
 
     pub fn unread(&self) -> Answer<usize> {
         match &*self.state.borrow() {
             State::Listening(_) => Err(Errno::INVALID),
             State::New | State::Bound(_) => Ok(0),
-            State::Connecting(stream) | State::Connected(stream) => {
-                let mut sum = 0;
-                let mut count = |bytes: &[u8]| sum += bytes.len();
-                let mut cx = Context::from_waker(Waker::noop());
-                let _nothing_or_an_error = stream.poll_peek_with(&mut cx, usize::MAX, &mut count);
-                Ok(sum)
-            }
+            State::Connecting(stream) | State::Connected(stream) => Ok(stream.unread()?),
         }
     }
 
@@ -271,19 +240,9 @@ impl Tcp {
 
     pub fn peer(&self) -> Answer<SocketAddr> {
         match &*self.state.borrow() {
-            State::Connecting(stream) | State::Connected(stream) if self.stands(stream) => Ok(stream.peer_addr()?),
-            _ => Err(NOT_CONNECTED),
+            State::Connecting(stream) | State::Connected(stream) => Ok(stream.peer_addr()?),
+            State::New | State::Bound(_) | State::Listening(_) => Err(NOT_CONNECTED),
         }
-    }
-
-    /// Whether the handshake is done and the connection not over.
-    fn stands(&self, stream: &TcpStream) -> bool {
-        let Ok(readiness) = stream.readiness() else { return false };
-        // Before that a socket is ready for nothing.
-        if readiness.writable || readiness.readable {
-            self.met.set(true);
-        }
-        self.met.get() && !readiness.hang_up
     }
 
     pub fn take_error(&self) -> Option<Errno> {
@@ -294,12 +253,26 @@ impl Tcp {
     }
 
     pub fn apply(&self, options: &Options) {
-        if let State::Connecting(stream) | State::Connected(stream) = &*self.state.borrow() {
-            let _already_gone = stream.set_options(|o| {
-                o.nodelay = options.nodelay != 0;
-                o.ttl = options.hops as u32;
-                o.linger = options.linger.map(|s| Duration::from_secs(s.max(0) as u64));
-            });
+        let wanted = options.of_tcp();
+        let _already_gone = match &*self.state.borrow() {
+            State::New => Ok(()),
+            State::Bound(bound) => bound.set_options(|o| *o = wanted),
+            State::Listening(listener) => listener.set_options(|o| *o = wanted),
+            State::Connecting(stream) | State::Connected(stream) => stream.set_options(|o| *o = wanted),
+        };
+    }
+
+    /// Begins to close a stream whose program wants to wait until its peer has everything, and says when that is.
+    pub fn drain(&self) -> Answer<()> {
+        match &*self.state.borrow() {
+            State::Connected(stream) | State::Connecting(stream) if stream.unread()? == 0 => {
+                let _already_shut = stream.shutdown(false, true);
+                match stream.poll_drained(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(done) => Ok(done?),
+                    Poll::Pending => Err(Errno::AGAIN),
+                }
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -5,9 +5,9 @@ use super::{bits, filling, room};
 use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use sim_net::UdpSocket;
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSliceMut};
+use std::io::IoSliceMut;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 /// A UDP socket.
 #[derive(Default)]
@@ -25,11 +25,10 @@ impl Udp {
     pub fn ready(&self) -> u32 {
         let ended = (if self.shut_read.get() { IN | READ_HUP } else { 0 })
             | if self.shut_read.get() && self.shut_write.get() { HUP } else { 0 };
-        let ready = match &*self.bound.borrow() {
-            None => OUT,
+        match &*self.bound.borrow() {
+            None => OUT | ended,
             Some(socket) => socket.readiness().map_or(EVERY, bits),
-        };
-        ready | ended
+        }
     }
 
     pub fn observe(&self, observer: Waker) -> Answer<()> {
@@ -44,7 +43,12 @@ impl Udp {
         if bound.is_some() {
             return Err(Errno::INVALID);
         }
-        *bound = Some(UdpSocket::bind(addr)?);
+        let made = UdpSocket::bind_with(addr, options.sharing())?;
+        if self.shut_read.get() || self.shut_write.get() {
+            // It fails, and counts all the same.
+            let _not_connected = made.shutdown(self.shut_read.get(), self.shut_write.get());
+        }
+        *bound = Some(made);
         drop(bound);
         self.apply(options);
         Ok(())
@@ -64,20 +68,24 @@ impl Udp {
 
     /// connect(2) to AF_UNSPEC.
     pub fn disconnect(&self) -> Answer<()> {
-        Ok(())
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.disconnect()?),
+            None => Ok(()),
+        }
     }
 
     pub fn shut_down(&self, read: bool, write: bool) -> Answer<()> {
-        self.peer()?;
-        self.shut_read.set(self.shut_read.get() || read);
-        self.shut_write.set(self.shut_write.get() || write);
-        Ok(())
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.shutdown(read, write)?),
+            None => {
+                self.shut_read.set(self.shut_read.get() || read);
+                self.shut_write.set(self.shut_write.get() || write);
+                Err(Errno(libc::ENOTCONN))
+            }
+        }
     }
 
     pub fn send(&self, anywhere: SocketAddr, to: Option<SocketAddr>, bytes: &[u8], options: &Options) -> Answer<usize> {
-        if self.shut_write.get() {
-            return Err(Errno(libc::EPIPE));
-        }
         if to.is_none() && self.peer().is_err() {
             return Err(Errno(libc::EDESTADDRREQ));
         }
@@ -98,25 +106,20 @@ impl Udp {
         let Some(socket) = &*bound else { return nothing(Errno::AGAIN) };
         let wanted = room(into);
         let mut from = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let mut fill = filling(into);
+        let mut fill = filling(into, 0);
         let mut put = |bytes: &[u8], sender: SocketAddr| {
             fill(bytes);
             from = sender;
         };
-        let got = if peek { look(socket, wanted, &mut put) } else { socket.try_recv_with(wanted, &mut put) };
-        match got {
-            Ok(len) => Ok((len, from)),
-            Err(error) => nothing(Errno::from(error)),
-        }
+        let got = if peek { socket.try_peek_with(wanted, &mut put) } else { socket.try_recv_with(wanted, &mut put) };
+        Ok((got?, from))
     }
 
     pub fn unread(&self) -> Answer<usize> {
-        let mut len = 0;
-        if let Some(socket) = &*self.bound.borrow() {
-            let mut count = |bytes: &[u8], _| len = bytes.len();
-            let _nothing_or_an_error = look(socket, usize::MAX, &mut count);
+        match &*self.bound.borrow() {
+            Some(socket) => Ok(socket.unread()?),
+            None => Ok(0),
         }
-        Ok(len)
     }
 
     pub fn name(&self) -> Answer<Option<SocketAddr>> {
@@ -139,15 +142,10 @@ impl Udp {
 
     pub fn apply(&self, options: &Options) {
         if let Some(socket) = &*self.bound.borrow() {
-            let _already_gone = socket.set_broadcast(options.broadcast != 0).and(socket.set_ttl(options.hops as u32));
+            let _already_gone = socket
+                .set_broadcast(options.broadcast != 0)
+                .and(socket.set_ttl(options.hops as u32))
+                .and(socket.set_receive_buffer(options.receive_asked.map(|n| (n.max(0) as u32).saturating_mul(2))));
         }
-    }
-}
-
-/// Looks at the next datagram without waiting.
-fn look(socket: &UdpSocket, room: usize, put: &mut dyn FnMut(&[u8], SocketAddr)) -> io::Result<usize> {
-    match socket.poll_peek_with(&mut Context::from_waker(Waker::noop()), room, put) {
-        Poll::Ready(done) => done,
-        Poll::Pending => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
     }
 }
