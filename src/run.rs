@@ -37,10 +37,10 @@ pub(crate) struct Ran {
     pub undecided: bool,
 }
 
-/// A World of its own for this thread, with a network and disks, that answers libc.
+/// A World of its own for this thread, with a network and disks, that answers libc: also what destructors ask it at the end.
 pub(crate) struct Begun {
-    _interposed: sim_libc::interpose::Interposed,
     entered: Entered,
+    _interposed: sim_libc::interpose::Interposed,
 }
 
 /// Begins a run on this thread.
@@ -65,7 +65,7 @@ pub(crate) fn begin(settings: Settings, mut choices: Choices, observe: Observe) 
     if observe.latencies {
         world.with_metrics(|metrics| metrics.keep());
     }
-    Begun { _interposed: sim_libc::interpose::enable(), entered }
+    Begun { entered, _interposed: sim_libc::interpose::enable() }
 }
 
 impl Begun {
@@ -106,11 +106,7 @@ where
         }
         Err(verdict) => verdict,
     };
-    let Begun { _interposed, entered } = begun;
-    drop(_interposed);
-    let ran = collect(world, verdict);
-    drop(entered);
-    ran
+    collect(world, verdict)
 }
 
 impl Ran {

@@ -15,22 +15,8 @@ pub(crate) use machine::on_machine;
 pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};
-pub use placeholder::{Idle, step};
+pub use sim_libc::sockets::{Idle, step};
 pub use task::{Acting, Queue, Tag, draw, on};
-mod placeholder {
-    #[derive(Clone, Copy)]
-    pub struct Idle {
-        pub until: Option<sim_core::Instant>,
-    }
-    impl Idle {
-        pub fn poll_ready(&self, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-            std::task::Poll::Pending
-        }
-    }
-    pub fn step(_: impl FnOnce(), _: impl FnMut()) -> Option<Idle> {
-        None
-    }
-}
 
 use std::sync::OnceLock;
 

@@ -289,10 +289,8 @@ pub(crate) fn wait(
     }
     let until = timeout.map(|timeout| world.now() + timeout);
     if let Some(stepping) = STEPPING.get() {
-        if timeout != Some(Duration::ZERO) {
-            // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it.
-            unsafe { (*stepping).idle(own, until) };
-        }
+        // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it.
+        unsafe { (*stepping).idle(own, until) };
         return Ok(events);
     }
     if timeout == Some(Duration::ZERO) {
@@ -344,9 +342,10 @@ impl Stepping<'_> {
     }
 }
 
-/// Runs a runtime's loop until it has nothing to do. While `run` runs, an `epoll_wait` that finds nothing ready and is
-/// allowed to wait returns at once without events; before that it calls `on_idle`, which has to make `run` return. Returns
-/// where the last such wait was, or `None` if there was none.
+/// Runs a runtime's loop until it has nothing to do, or has done enough for now. While `run` runs, an `epoll_wait` that
+/// finds nothing ready returns at once without events; before that it calls `on_idle`, which has to make `run` return. A
+/// runtime that only looks and does not wait (a timeout of zero) has had its turn, too: then `until` is now. Returns where
+/// the last such wait was, or `None` if there was none.
 pub fn step(run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
     struct Back(Option<*const Stepping<'static>>);
     impl Drop for Back {
