@@ -108,9 +108,40 @@ async fn canary_overflow(sim: Sim) {
 }
 
 #[sim::test(seeds = 6)]
-async fn canary_thread(sim: Sim) {
-    if strikes(sim, "canary_thread") {
-        let _stray = std::thread::Builder::new().spawn(|| ());
+async fn canary_process(sim: Sim) {
+    if strikes(sim, "canary_process") {
+        let _stray = std::process::Command::new("true").spawn();
+    }
+}
+
+/// Two threads that take two locks in opposite order; the test's own is one of them, so nothing can return.
+#[sim::test(seeds = 6)]
+async fn canary_lock_order(sim: Sim) {
+    use std::sync::{Arc, Mutex};
+    let nap = || std::thread::sleep(std::time::Duration::from_millis(1));
+    if strikes(sim, "canary_lock_order") {
+        let locks = Arc::new((Mutex::new(()), Mutex::new(())));
+        let other = locks.clone();
+        let backwards = std::thread::Builder::new().name("backwards".into());
+        let thread = backwards.spawn(move || {
+            let _two = other.1.lock();
+            nap();
+            let _one = other.0.lock();
+        });
+        let _one = locks.0.lock();
+        nap();
+        let _two = locks.1.lock();
+        drop(thread);
+    }
+}
+
+/// A thread that never waits.
+#[sim::test(seeds = 6)]
+async fn canary_spinning_thread(sim: Sim) {
+    if strikes(sim, "canary_spinning_thread") {
+        let spinner = std::thread::Builder::new().name("spinner".into());
+        let thread = spinner.spawn(|| while std::hint::black_box(true) {});
+        let _never = thread.expect("it starts").join();
     }
 }
 
@@ -279,8 +310,14 @@ fn crashes_are_found() {
 }
 
 #[test]
+fn threads_that_hang_are_found() {
+    found("canary_lock_order", "deadlock", "(backwards) waits for a lock");
+    found("canary_spinning_thread", "stuck", "thread 1 (spinner)");
+}
+
+#[test]
 fn escapes_are_found() {
-    found("canary_thread", "escaped", "pthread_create");
+    found("canary_process", "escaped", "posix_spawn");
     found("canary_file", "escaped", "open");
     assert!(!std::path::Path::new("/tmp/written-by-a-simulated-program").exists());
 }

@@ -2,7 +2,7 @@
 
 use super::TestInfo;
 use crate::report::{Deviation, Latency, Report, VerdictText};
-use crate::run::{Observe, Ran, run_one};
+use crate::run::{Observe, Ran, collect, run_one};
 use crate::{Ending, Sim};
 use serde::{Deserialize, Serialize};
 use sim_core::choices::{Address, Choices, Law, Seeded, Source, Stream};
@@ -11,6 +11,7 @@ use sim_core::{Instant, NodeId, Spawn, Verdict, World};
 use sim_libc::process::{self, Order};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -157,6 +158,7 @@ where
         let Some((choices, observe)) = self.frame.begin(order) else { return 1 };
         let logging = tracing::dispatcher::set_default(&self.frame.dispatch);
         let body = |sim| {
+            self.frame.report_where_nothing_returns(order.seed);
             let future = (self.body)(sim);
             async move { future.await.ending() }
         };
@@ -189,6 +191,21 @@ impl Frame {
             latencies: wants(mode::WORDS),
         };
         Some((choices, observe))
+    }
+
+    /// A run may end while the test waits inside a poll, for a lock or a thread: then it is reported from there.
+    fn report_where_nothing_returns(&self, seed: u64) {
+        let frame = self.clone();
+        let report = move |world: &'static World| {
+            let verdict = world.verdict().unwrap_or(Verdict::Passed);
+            let told = sim_libc::interpose::pass_through(|| frame.tell(collect(world, verdict), seed));
+            process::exit_now(told)
+        };
+        World::with_current(|world| {
+            if process::is_child() {
+                world.set_last_words(Rc::new(report));
+            }
+        });
     }
 
     /// Reports what came of a run. 0 if the report was taken.
