@@ -69,6 +69,11 @@ impl World {
         (self.clock.epoch_ns.get() + now).saturating_add_signed(self.clock.skew.get().ahead_ns(now))
     }
 
+    /// What a wall clock that nothing was done to shows when the run begins, ns since 1970. Not counted as a reading.
+    pub fn wall_start_ns(&self) -> u64 {
+        self.clock.epoch_ns.get()
+    }
+
     /// Lets the running poll take `d` of virtual time, as a program that sleeps its thread does.
     pub fn spend(&self, d: Duration) {
         self.now.set(self.now.get().saturating_add(crate::nanos(d)));

@@ -326,6 +326,15 @@ impl World {
         self.devices.borrow().iter().any(|p| p.kind == TypeId::of::<D>())
     }
 
+    /// Whether [`with_device`](Self::with_device) would give it now: for callers that may not panic, and may be called
+    /// while somebody else has it.
+    pub fn lends<D: Device>(&self) -> bool {
+        let Ok(devices) = self.devices.try_borrow() else { return false };
+        let found = devices.iter().find(|p| p.kind == TypeId::of::<D>());
+        let free = found.is_some_and(|p| p.device.try_borrow_mut().is_ok());
+        free && self.core.try_borrow_mut().is_ok() && self.wakes.try_borrow_mut().is_ok()
+    }
+
     /// Gives the device of this type to `f`, acting for the running task. What `f` hands to [`DeviceCx::wake`] is woken
     /// afterwards.
     ///
