@@ -708,6 +708,11 @@ impl Disk {
         self.file(file).map(|f| (f.node, f.inode))
     }
 
+    /// Where an open file stands.
+    pub fn cursor(&mut self, file: FileId) -> Option<u64> {
+        self.file(file).map(|f| f.cursor)
+    }
+
     /// How a file was opened.
     pub fn how(&mut self, file: FileId) -> Option<OpenHow> {
         self.file(file).map(|f| f.how)

@@ -850,6 +850,18 @@ impl Volume {
         }
     }
 
+    /// sync(2): all that was written is durable.
+    pub fn sync_all(&mut self) {
+        for (_, inode) in self.inodes.iter_mut() {
+            if let Kind::File(content) = &mut inode.kind {
+                content.commit();
+            }
+        }
+        for change in self.journal.take_through(|_| true) {
+            self.settle_names(change, true);
+        }
+    }
+
     /// An fsync that fails: the pages count as clean, and are not durable.
     pub fn sync_fails(&mut self, inode: InodeId) {
         if let Kind::File(content) = &mut self.inodes[inode.0 as usize].kind {

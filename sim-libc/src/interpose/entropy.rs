@@ -8,7 +8,7 @@ use sim_core::World;
 ///
 /// # Safety
 /// `out` is valid for `len` bytes, or null.
-pub(super) unsafe fn fill(world: &World, out: *mut u8, len: usize) -> i64 {
+pub(crate) unsafe fn fill(world: &World, out: *mut u8, len: usize) -> i64 {
     if len == 0 {
         return 0;
     }

@@ -225,71 +225,6 @@ pub(super) unsafe extern "C" fn popen(command: *const c_char, kind: *const c_cha
     )
 }
 
-/// # Safety
-/// As open(2). Callers pass the mode only with O_CREAT: then it stands in the register that a third argument of fixed arity
-/// is read from (System V ABI, AMD64, 3.5.7), else the kernel ignores what does.
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn open(path: *const c_char, flags: i32, mode: u32) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { openat(libc::AT_FDCWD, path, flags, mode) }
-}
-
-/// # Safety
-/// As [`open`].
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn open64(path: *const c_char, flags: i32, mode: u32) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { openat(libc::AT_FDCWD, path, flags, mode) }
-}
-
-/// # Safety
-/// As [`open`].
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn openat(dir: i32, path: *const c_char, flags: i32, mode: u32) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if world().is_some_and(|world| !may_open(world, "open", path, flags)) {
-            return errno(-libc::EPERM as i64) as i32;
-        }
-        errno(raw::call(libc::SYS_openat, [dir as i64, path as i64, flags as i64, mode as i64, 0, 0])) as i32
-    }
-}
-
-/// # Safety
-/// As [`open`].
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn openat64(dir: i32, path: *const c_char, flags: i32, mode: u32) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { openat(dir, path, flags, mode) }
-}
-
-macro_rules! opens_stream {
-    ($name:ident) => {
-        /// # Safety
-        /// As fopen(3).
-        #[unsafe(no_mangle)]
-        pub(super) unsafe extern "C" fn $name(path: *const c_char, mode: *const c_char) -> *mut c_void {
-            if let (Some(world), false) = (world(), mode.is_null()) {
-                // SAFETY: the caller's promise: two C strings.
-                let allowed = unsafe {
-                    let writes = CStr::from_ptr(mode).to_bytes().iter().any(|b| b"wa+".contains(b));
-                    may_open(world, "fopen", path, if writes { libc::O_RDWR | libc::O_CREAT } else { libc::O_RDONLY })
-                };
-                if !allowed {
-                    errno(-libc::EPERM as i64);
-                    return std::ptr::null_mut();
-                }
-            }
-            real!(
-                $name(path, mode): fn(*const c_char, *const c_char) -> *mut c_void,
-                else std::ptr::null_mut()
-            )
-        }
-    };
-}
-opens_stream!(fopen);
-opens_stream!(fopen64);
-
 /// Calls that are one system call each, and forbidden whatever their arguments.
 macro_rules! outside_only {
     ($($name:ident = $number:ident($($arg:ident: $type:ty),*);)*) => {$(
@@ -309,20 +244,4 @@ macro_rules! outside_only {
 
 outside_only! {
     kill = SYS_kill(pid: i32, signal: i32);
-    creat = SYS_creat(path: *const c_char, mode: u32);
-    creat64 = SYS_creat(path: *const c_char, mode: u32);
-    rename = SYS_rename(from: *const c_char, to: *const c_char);
-    renameat = SYS_renameat(from_dir: i32, from: *const c_char, to_dir: i32, to: *const c_char);
-    renameat2 = SYS_renameat2(from_dir: i32, from: *const c_char, to_dir: i32, to: *const c_char, flags: u32);
-    unlink = SYS_unlink(path: *const c_char);
-    unlinkat = SYS_unlinkat(dir: i32, path: *const c_char, flags: i32);
-    mkdir = SYS_mkdir(path: *const c_char, mode: u32);
-    mkdirat = SYS_mkdirat(dir: i32, path: *const c_char, mode: u32);
-    rmdir = SYS_rmdir(path: *const c_char);
-    truncate = SYS_truncate(path: *const c_char, len: i64);
-    truncate64 = SYS_truncate(path: *const c_char, len: i64);
-    link = SYS_link(from: *const c_char, to: *const c_char);
-    linkat = SYS_linkat(from_dir: i32, from: *const c_char, to_dir: i32, to: *const c_char, flags: i32);
-    symlink = SYS_symlink(target: *const c_char, path: *const c_char);
-    symlinkat = SYS_symlinkat(target: *const c_char, dir: i32, path: *const c_char);
 }

@@ -7,10 +7,10 @@
 //!
 //! Inside a run they read cells and borrow nothing that a caller may hold. They never panic.
 //!
-//! What is deliberately absent: sockets and files are not simulated here, only noticed. Calls that libc makes
+//! What is deliberately absent: sockets and files, which stand in modules of their own. Calls that libc makes
 //! to itself (`fopen` calling `open`, `printf` calling `write`) never pass by a symbol; [`crate::trap`] sees them.
 
-mod entropy;
+pub(crate) mod entropy;
 pub(crate) mod escapes;
 mod lock;
 pub(crate) mod machine;
@@ -20,6 +20,7 @@ pub(crate) mod syscall;
 mod thread;
 pub(crate) mod time;
 
+use crate::files::symbols as files;
 use crate::{process, threads, trap};
 use sim_core::{Verdict, World};
 use std::cell::Cell;
@@ -115,6 +116,11 @@ pub(crate) fn end_thread() {
     ON.set(false);
 }
 
+/// The id of the acting node's process.
+pub(crate) fn pid(world: &World) -> i64 {
+    machine::pid(world)
+}
+
 /// Ends the run: the program made `call`.
 pub(crate) fn escape(world: &World, call: String) {
     let place = String::from_utf8_lossy(process::task_line().bytes()).into_owned();
@@ -153,9 +159,21 @@ symbols! {
     time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
     machine: sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np sched_getcpu getcpu sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
     output: write writev;
-    escapes: fork vfork execve posix_spawn posix_spawnp system popen kill
-        open open64 openat openat64 creat creat64 fopen fopen64 rename renameat renameat2 unlink unlinkat
-        mkdir mkdirat rmdir truncate truncate64 link linkat symlink symlinkat;
+    escapes: fork vfork execve posix_spawn posix_spawnp system popen kill;
+    files: open open64 openat openat64 creat creat64 __open_2 __open64_2 __openat_2 __openat64_2 lseek lseek64 fsync
+        fdatasync syncfs sync_file_range readahead ftruncate ftruncate64 truncate truncate64 fallocate fallocate64
+        posix_fallocate posix_fallocate64 posix_fadvise posix_fadvise64 sync lockf lockf64 copy_file_range sendfile
+        sendfile64 stat stat64 lstat lstat64 fstat fstat64 fstatat fstatat64 __xstat __xstat64 __lxstat __lxstat64
+        __fxstat __fxstat64 __fxstatat __fxstatat64 statx statfs statfs64 fstatfs fstatfs64 statvfs fstatvfs statvfs64
+        fstatvfs64 access euidaccess eaccess faccessat rename renameat renameat2 unlink unlinkat remove rmdir mkdir
+        mkdirat mknod mknodat mkfifo mkfifoat link linkat symlink symlinkat readlink readlinkat chmod fchmod fchmodat
+        chown lchown fchown fchownat utimensat futimens utimes lutimes futimes futimesat utime chdir fchdir chroot
+        getcwd get_current_dir_name umask flock getdents64 memfd_create inotify_init inotify_init1 getxattr lgetxattr
+        fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
+        realpath __realpath_chk canonicalize_file_name mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64
+        mkostemps mkostemps64 mkdtemp opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd
+        rewinddir seekdir telldir scandir scandir64 ftw ftw64 nftw nftw64 glob glob64 fopen fopen64 fdopen mmap mmap64
+        munmap;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
         thrd_detach thrd_yield thrd_sleep;

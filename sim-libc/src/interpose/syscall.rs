@@ -1,7 +1,7 @@
 //! syscall(2): the same answers for callers that name system calls by number, as std, getrandom 0.2 and parking_lot do.
 
 use super::{entropy, errno, escape, escapes, machine, output, time, world};
-use crate::{descriptors, raw, threads};
+use crate::{descriptors, files, raw, threads};
 use libc::timespec;
 use sim_core::World;
 
@@ -31,6 +31,9 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
     let [a, b, c, ..] = args;
     // SAFETY: the caller's promise; the casts follow the calls' signatures.
     unsafe {
+        if let Some(result) = files::calls::answer(world, number, args) {
+            return Some(result);
+        }
         if let Some(result) = descriptors::calls::answer(world, number, args) {
             return Some(result);
         }

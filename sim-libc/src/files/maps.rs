@@ -1,0 +1,145 @@
+//! Memory maps of simulated files: anonymous memory that holds a copy of their bytes.
+//!
+//! A map that nobody writes through is all that a copy can be, as long as the copy follows the file: one that is shared is
+//! kept here and filled again after each write to the file. A map that is shared and can be written to would have to be
+//! watched page by page; it ends the run as escaped, naming the file.
+
+use super::calls::{description, file_of};
+use super::{Files, with_volume, world};
+use crate::descriptors::{Answer, Errno};
+use crate::interpose::escape;
+use crate::raw;
+use sim_core::{NodeId, World};
+use sim_disk::InodeId;
+use std::cell::{Cell, RefCell};
+
+/// The shared maps of a World's files.
+#[derive(Default)]
+pub(crate) struct Maps {
+    list: RefCell<Vec<Map>>,
+    any: Cell<bool>,
+}
+
+struct Map {
+    node: NodeId,
+    inode: InodeId,
+    offset: u64,
+    at: usize,
+    len: usize,
+}
+
+const PAGE: usize = 4096;
+
+/// mmap(2) of a descriptor; `None` if that is none of a file of the run.
+///
+/// # Safety
+/// As mmap(2).
+pub(super) unsafe fn map(
+    world: &'static World,
+    [at, len, protection, flags, number, offset]: [i64; 6],
+) -> Option<Answer<i64>> {
+    let own = description(world, number)?;
+    let file = file_of(&own)?;
+    let (protection, flags, status) = (protection as i32, flags as i32, own.status.get());
+    let access = status & libc::O_ACCMODE;
+    let mapped = || -> Answer<i64> {
+        let inode = file.inode(world)?;
+        let shared = matches!(flags & libc::MAP_TYPE, libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE);
+        let writes = protection & libc::PROT_WRITE != 0;
+        if len <= 0 || offset < 0 || offset as usize % PAGE != 0 {
+            return Err(Errno::INVALID);
+        }
+        if status & libc::O_PATH != 0 {
+            return Err(Errno::BAD);
+        }
+        if access == libc::O_WRONLY || shared && writes && access != libc::O_RDWR {
+            return Err(Errno(libc::EACCES));
+        }
+        if file.is_dir(world)? {
+            return Err(Errno(libc::ENODEV));
+        }
+        if shared && writes {
+            let name = String::from_utf8_lossy(&file.path).into_owned();
+            escape(world, format!("mmap({name:?}), shared and to be written"));
+            return Err(Errno(libc::EPERM));
+        }
+        let plain = flags & !libc::MAP_TYPE | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let writable = (libc::PROT_READ | libc::PROT_WRITE) as i64;
+        // SAFETY: the caller's promise about the place; the memory is new and nobody else's until it is returned.
+        unsafe {
+            let made = raw::call(libc::SYS_mmap, [at, len, writable, plain as i64, -1, 0]);
+            if made < 0 {
+                return Err(Errno(-made as i32));
+            }
+            fill(world, inode, offset as u64, made as usize, len as usize);
+            raw::call(libc::SYS_mprotect, [made, len, protection as i64, 0, 0, 0]);
+            if shared {
+                Files::of(world).maps.keep(Map {
+                    node: world.acting_node(),
+                    inode,
+                    offset: offset as u64,
+                    at: made as usize,
+                    len: (len as usize).next_multiple_of(PAGE),
+                });
+            }
+            Ok(made)
+        }
+    };
+    Some(mapped())
+}
+
+/// Copies the file's bytes to memory, and zeros behind its end.
+///
+/// # Safety
+/// `at` is valid for `len` bytes, to be written by us alone.
+unsafe fn fill(world: &World, inode: InodeId, offset: u64, at: usize, len: usize) {
+    let mut bytes = Vec::new();
+    // A directory was refused before; anything else can be read.
+    if with_volume(world, |volume| volume.read(inode, offset, len, &mut bytes)).is_err() {
+        return;
+    }
+    let at = at as *mut u8;
+    // SAFETY: the caller's promise; no more than `len` bytes were read.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len());
+        std::ptr::write_bytes(at.add(bytes.len()), 0, len - bytes.len());
+    }
+}
+
+impl Maps {
+    fn keep(&self, map: Map) {
+        self.list.borrow_mut().push(map);
+        self.any.set(true);
+    }
+
+    /// The file was written: its shared maps follow.
+    pub fn refresh(&self, world: &World, inode: InodeId) {
+        if !self.any.get() {
+            return;
+        }
+        let node = world.acting_node();
+        for map in self.list.borrow().iter().filter(|m| m.node == node && m.inode == inode) {
+            // SAFETY: the memory was made by `map` and not unmapped since. The program may only read it, and does not now.
+            unsafe {
+                let writable = (libc::PROT_READ | libc::PROT_WRITE) as i64;
+                raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, writable, 0, 0, 0]);
+                fill(world, map.inode, map.offset, map.at, map.len);
+                raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, libc::PROT_READ as i64, 0, 0, 0]);
+            }
+        }
+    }
+
+    /// Memory was unmapped: maps that lay there, even in part, follow nothing any more.
+    pub fn forget(&self, at: usize, len: usize) {
+        if self.any.get() {
+            self.list.borrow_mut().retain(|m| m.at + m.len <= at || at + len <= m.at);
+        }
+    }
+}
+
+/// munmap(2) is about to be made.
+pub(super) fn unmapped(at: usize, len: usize) {
+    if let Some(world) = world() {
+        Files::of(world).maps.forget(at, len);
+    }
+}

@@ -1,0 +1,359 @@
+//! What stands behind a descriptor of a run's file: an open file or directory of a node's disk, or random bytes.
+
+use super::{Files, inode_of, perform, with_disk, with_volume};
+use crate::descriptors::{Answer, Description, Errno, Opened};
+use crate::interpose::entropy;
+use crate::threads;
+use sim_core::{NodeId, World};
+use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply};
+use std::cell::RefCell;
+use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::task::{Context, Poll};
+
+/// An open file or directory; closed with its last descriptor.
+pub(crate) struct OpenFile {
+    pub file: FileId,
+    /// The path it was opened with, absolute: what `/proc/self/fd` says.
+    pub path: Vec<u8>,
+    pub list: RefCell<Listing>,
+}
+
+/// How far a directory has been read.
+#[derive(Default)]
+pub(crate) struct Listing {
+    /// What it held when it was read from the beginning.
+    entries: Option<Vec<Entry>>,
+    next: usize,
+}
+
+fn current() -> Answer<&'static World> {
+    World::current().ok_or(Errno(libc::EIO))
+}
+
+impl OpenFile {
+    pub fn new(file: FileId, path: Vec<u8>) -> OpenFile {
+        OpenFile { file, path, list: RefCell::default() }
+    }
+
+    /// The file, if it is one of the acting node that still is open.
+    pub fn id(&self, world: &World) -> Answer<FileId> {
+        inode_of(world, self.file).map(|_| self.file)
+    }
+
+    pub fn inode(&self, world: &World) -> Answer<InodeId> {
+        inode_of(world, self.file)
+    }
+
+    pub fn is_dir(&self, world: &World) -> Answer<bool> {
+        let inode = self.inode(world)?;
+        Ok(with_volume(world, |volume| volume.stat(inode).is_dir()))
+    }
+
+    pub fn read_bytes(&self, world: &'static World, at: Option<u64>, len: usize) -> Answer<Vec<u8>> {
+        let file = self.id(world)?;
+        if at.is_some_and(|at| at > i64::MAX as u64) {
+            return Err(Errno::INVALID);
+        }
+        match perform(world, at.map_or(Op::Read(file, len), |at| Op::ReadAt(file, at, len)))? {
+            Reply::Bytes(bytes) => Ok(bytes),
+            _ => Err(Errno(libc::EIO)),
+        }
+    }
+
+    pub fn write_bytes(&self, world: &'static World, at: Option<u64>, bytes: Vec<u8>) -> Answer<usize> {
+        let file = self.id(world)?;
+        if at.is_some_and(|at| at > i64::MAX as u64) {
+            return Err(Errno::INVALID);
+        }
+        let op = match at {
+            None => Op::Write(file, bytes),
+            Some(at) => Op::WriteAt(file, at, bytes),
+        };
+        match perform(world, op)? {
+            Reply::Count(n) => {
+                Files::of(world).maps.refresh(world, self.inode(world)?);
+                Ok(n as usize)
+            }
+            _ => Err(Errno(libc::EIO)),
+        }
+    }
+
+    /// lseek(2). The offset of a directory is the ordinal of its next entry.
+    pub fn seek(&self, world: &'static World, offset: i64, whence: i32) -> Answer<i64> {
+        let file = self.id(world)?;
+        if self.is_dir(world)? {
+            let mut list = self.list.borrow_mut();
+            let target = match whence {
+                libc::SEEK_SET => Some(offset),
+                libc::SEEK_CUR => (list.next as i64).checked_add(offset),
+                _ => None,
+            };
+            let target = target.and_then(|t| usize::try_from(t).ok()).ok_or(Errno::INVALID)?;
+            if target == 0 {
+                list.entries = None;
+            }
+            list.next = target;
+            return Ok(target as i64);
+        }
+        let op = match whence {
+            libc::SEEK_SET => Op::Seek(file, SeekFrom::Start(u64::try_from(offset).map_err(|_| Errno::INVALID)?)),
+            libc::SEEK_CUR => Op::Seek(file, SeekFrom::Current(offset)),
+            libc::SEEK_END => Op::Seek(file, SeekFrom::End(offset)),
+            libc::SEEK_DATA | libc::SEEK_HOLE => {
+                let at = u64::try_from(offset).map_err(|_| Errno(libc::ENXIO))?;
+                Op::SeekData(file, at, whence == libc::SEEK_HOLE)
+            }
+            _ => return Err(Errno::INVALID),
+        };
+        match perform(world, op)? {
+            Reply::Count(at) => i64::try_from(at).map_err(|_| Errno(libc::EOVERFLOW)),
+            _ => Err(Errno(libc::EIO)),
+        }
+    }
+
+    /// Gives the entries of a directory to `each`, from where it stands, until that says false. The first two are `.` and
+    /// `..`. The entries are those of the moment when it was read from the beginning.
+    pub fn list(&self, world: &'static World, mut each: impl FnMut(u64, u8, &[u8], usize) -> bool) -> Answer<()> {
+        let file = self.id(world)?;
+        if !self.is_dir(world)? {
+            return Err(Errno(libc::ENOTDIR));
+        }
+        if self.list.borrow().entries.is_none() {
+            let Reply::Entries(entries) = perform(world, Op::ReadDirFile(file))? else {
+                return Err(Errno(libc::EIO));
+            };
+            self.list.borrow_mut().entries = Some(entries);
+        }
+        let inode = self.inode(world)?;
+        let number = with_volume(world, |volume| volume.stat(inode).ino);
+        let mut list = self.list.borrow_mut();
+        let Listing { entries, next } = &mut *list;
+        let entries = entries.as_deref().unwrap_or_default();
+        loop {
+            let (ino, kind, name) = match *next {
+                0 => (number, libc::DT_DIR, b".".as_slice()),
+                1 => (number, libc::DT_DIR, b"..".as_slice()),
+                n => match entries.get(n - 2) {
+                    Some(entry) => (entry.ino, super::stat::entry_kind(entry.kind), entry.name.as_slice()),
+                    None => return Ok(()),
+                },
+            };
+            if !each(ino, kind, name, *next + 1) {
+                return Ok(());
+            }
+            *next += 1;
+        }
+    }
+
+    // ---- locks ----------------------------------------------------------------------------------------------------
+
+    /// flock(2).
+    pub fn flock(&self, world: &'static World, operation: i32) -> Answer<i64> {
+        let (file, waits) = (self.id(world)?, operation & libc::LOCK_NB == 0);
+        match operation & !libc::LOCK_NB {
+            libc::LOCK_UN => with_disk(world, |disk, cx| disk.unlock(file, cx))?,
+            libc::LOCK_SH | libc::LOCK_EX => {
+                let exclusive = operation & libc::LOCK_EX != 0;
+                take(world, waits, Errno(libc::EWOULDBLOCK), |disk, cx| disk.lock(file, exclusive, cx))?;
+            }
+            _ => return Err(Errno::INVALID),
+        }
+        Ok(0)
+    }
+
+    /// The locks of fcntl(2). Two processes that wait for each other's are not told so (EDEADLK): the run ends in a
+    /// deadlock that names both.
+    fn lock_range(&self, world: &'static World, command: i32, lock: &mut libc::flock) -> Answer<i64> {
+        let file = self.id(world)?;
+        let of_description = matches!(command, libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW);
+        if of_description && lock.l_pid != 0 {
+            return Err(Errno::INVALID);
+        }
+        let range = self.range(world, lock)?;
+        let kind = match lock.l_type as i32 {
+            libc::F_RDLCK => Some(false),
+            libc::F_WRLCK => Some(true),
+            libc::F_UNLCK => None,
+            _ => return Err(Errno::INVALID),
+        };
+        match (command, kind) {
+            (libc::F_GETLK | libc::F_OFD_GETLK, None) => Err(Errno::INVALID),
+            (libc::F_GETLK | libc::F_OFD_GETLK, Some(exclusive)) => {
+                match with_disk(world, |disk, _| disk.conflict(file, of_description, exclusive, range))? {
+                    Some(other) => describe(world, other, lock),
+                    None => lock.l_type = libc::F_UNLCK as i16,
+                }
+                Ok(0)
+            }
+            (_, kind) => {
+                let waits = matches!(command, libc::F_SETLKW | libc::F_OFD_SETLKW);
+                take(world, waits, Errno::AGAIN, |disk, cx| disk.lock_range(file, of_description, kind, range, cx))?;
+                Ok(0)
+            }
+        }
+    }
+
+    /// The bytes that a lock is about: flock_to_posix_lock of fs/locks.c.
+    fn range(&self, world: &'static World, lock: &libc::flock) -> Answer<(u64, u64)> {
+        let base = match lock.l_whence as i32 {
+            libc::SEEK_SET => 0,
+            libc::SEEK_CUR => self.cursor(world)? as i64,
+            libc::SEEK_END => {
+                let inode = self.inode(world)?;
+                with_volume(world, |volume| volume.size(inode)) as i64
+            }
+            _ => return Err(Errno::INVALID),
+        };
+        let overflow = Errno(libc::EOVERFLOW);
+        let start = base.checked_add(lock.l_start).ok_or(overflow)?;
+        let (first, last) = match lock.l_len {
+            0 => (start, i64::MAX),
+            len @ 1.. => (start, start.checked_add(len - 1).ok_or(overflow)?),
+            len => (start.checked_add(len).ok_or(Errno::INVALID)?, start - 1),
+        };
+        if first < 0 || start < 0 {
+            return Err(Errno::INVALID);
+        }
+        Ok((first as u64, last as u64))
+    }
+
+    fn cursor(&self, world: &'static World) -> Answer<u64> {
+        with_disk(world, |disk, _| disk.cursor(self.file)).ok_or(Errno::BAD)
+    }
+}
+
+/// Takes a lock, and waits for it if it may.
+fn take(
+    world: &'static World,
+    waits: bool,
+    refused: Errno,
+    mut attempt: impl FnMut(&mut Disk, &mut sim_core::DeviceCx<'_>) -> Result<bool, sim_disk::Errno>,
+) -> Answer<()> {
+    if with_disk(world, &mut attempt)? {
+        return Ok(());
+    }
+    if !waits {
+        return Err(refused);
+    }
+    let waited = threads::wait("a lock of a file", None, |cx: &mut Context<'_>| {
+        let attempted = with_disk(world, |disk, dx| {
+            let taken = attempt(disk, dx);
+            if taken == Ok(false) {
+                disk.await_unlock(cx.waker());
+            }
+            taken
+        });
+        match attempted {
+            Ok(false) => Poll::Pending,
+            done => Poll::Ready(done),
+        }
+    });
+    match waited {
+        Some(done) => Ok(done.map(|_| ())?),
+        None => Err(Errno(libc::EINTR)),
+    }
+}
+
+fn describe(world: &World, other: RangeLock, lock: &mut libc::flock) {
+    lock.l_type = if other.exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    lock.l_start = other.start as i64;
+    lock.l_len = if other.last >= i64::MAX as u64 { 0 } else { (other.last - other.start + 1) as i64 };
+    lock.l_pid = match other.holder {
+        Holder::Process => crate::interpose::pid(world) as i32,
+        Holder::Description(_) => -1,
+    };
+}
+
+impl Opened for OpenFile {
+    fn read(&self, _own: &Description, at: Option<u64>, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
+        let len = into.iter().map(|part| part.len()).fold(0usize, usize::saturating_add).min(0x7fff_f000);
+        let bytes = self.read_bytes(current()?, at, len)?;
+        let mut rest = bytes.as_slice();
+        for part in into {
+            let (now, later) = rest.split_at(rest.len().min(part.len()));
+            part[..now.len()].copy_from_slice(now);
+            rest = later;
+        }
+        Ok(bytes.len())
+    }
+
+    fn write(&self, own: &Description, at: Option<u64>, from: &[IoSlice<'_>]) -> Answer<usize> {
+        let world = current()?;
+        let append = own.status.get() & libc::O_APPEND != 0;
+        let file = self.id(world)?;
+        with_disk(world, |disk, _| disk.set_append(file, append))?;
+        let mut bytes = Vec::with_capacity(from.iter().map(|part| part.len()).sum());
+        from.iter().for_each(|part| bytes.extend_from_slice(part));
+        bytes.truncate(0x7fff_f000);
+        self.write_bytes(world, at, bytes)
+    }
+
+    fn unread(&self) -> Answer<usize> {
+        let world = current()?;
+        let inode = self.inode(world)?;
+        let size = with_volume(world, |volume| volume.size(inode));
+        Ok(size.saturating_sub(self.cursor(world)?) as usize)
+    }
+
+    fn number_closed(&self) {
+        World::with_current(|world| {
+            if world.lends::<Disk>() {
+                with_disk(world, |disk, cx| disk.descriptor_closed(self.file, cx));
+            }
+        });
+    }
+
+    fn control(&self, _own: &Description, command: i32, argument: i64) -> Option<Answer<i64>> {
+        match command {
+            libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW => {}
+            libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {}
+            _ => return None,
+        }
+        // SAFETY: fcntl(2): with these commands the argument is the address of a struct flock, or the caller's mistake.
+        let Some(lock) = (unsafe { (argument as *mut libc::flock).as_mut() }) else {
+            return Some(Err(Errno::FAULT));
+        };
+        Some(current().and_then(|world| self.lock_range(world, command, lock)))
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        World::with_current(|world| {
+            if world.lends::<Disk>() {
+                with_disk(world, |disk, cx| disk.close(self.file, cx));
+            }
+        });
+    }
+}
+
+/// `/dev/urandom`: the run's own random bytes.
+pub(crate) struct Random;
+
+impl Opened for Random {
+    fn read(&self, _own: &Description, _at: Option<u64>, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
+        let world = current()?;
+        let mut sum = 0;
+        for part in into {
+            // SAFETY: a buffer that is ours alone while this runs.
+            let n = unsafe { entropy::fill(world, part.as_mut_ptr(), part.len()) };
+            if n < 0 {
+                return Err(Errno(-n as i32));
+            }
+            sum += n as usize;
+        }
+        Ok(sum)
+    }
+
+    /// What is written is mixed in, which changes nothing that is ever seen.
+    fn write(&self, _own: &Description, _at: Option<u64>, from: &[IoSlice<'_>]) -> Answer<usize> {
+        Ok(from.iter().map(|part| part.len()).sum())
+    }
+}
+
+/// A node whose files these are, for device numbers.
+pub(crate) fn device_of(node: NodeId) -> u64 {
+    // Major 253 is what device mappers have: a number that no real disk of this machine is likely to share.
+    libc::makedev(253, 256 + node.0 as u32)
+}
