@@ -42,11 +42,9 @@ cargo sim replay lost_writes --seed 0x2a --tape sim-results/kv.lost_writes-0x2a.
 cargo sim bisect lost_writes --seed 0x2a --json why.jsonl")]
     Bisect(BisectArgs),
     /// Write a tokio into the project that is the real one unless its feature `sim` is on
-    #[command(
-        after_help = "Examples:\n  cargo sim vendor\n  cargo sim vendor --offline\n\n\
+    #[command(after_help = "Examples:\n  cargo sim vendor\n  cargo sim vendor --offline\n\n\
 `cargo sim test` needs none of this. It is for those who want `cargo test --features sim`, or to read what is changed in \
-tokio.\nIt writes sim/tokio, of the version in Cargo.lock, and names it in [patch.crates-io] of Cargo.toml."
-    )]
+tokio.\nIt writes sim/tokio, of the version in Cargo.lock, and names it in [patch.crates-io] of Cargo.toml.")]
     Vendor(VendorArgs),
     /// Run tokio's own tests over the generated tokio, and compare with the failures that are known
     #[command(

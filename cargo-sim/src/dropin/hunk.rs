@@ -41,41 +41,32 @@ impl Versions {
     }
 }
 
-/// The text of `file` with its hunks applied, in the order of the table. A later hunk sees what an earlier one wrote.
-pub fn apply<'a>(text: &str, hunks: impl Iterator<Item = &'a Hunk>) -> Result<String, String> {
-    let mut text = text.to_owned();
-    for hunk in hunks {
-        let count = text.matches(hunk.anchor).count();
-        if count != 1 {
-            let found = if count == 0 { "is not there".to_owned() } else { format!("stands there {count} times") };
-            return Err(format!("`{}` does not fit: its anchor in src/{} {found}", hunk.name, hunk.file));
+impl Hunk {
+    /// The text of its file, changed.
+    pub fn apply(&self, text: &str) -> Result<String, String> {
+        match text.matches(self.anchor).count() {
+            1 => Ok(text.replacen(self.anchor, self.replace, 1)),
+            0 => Err(format!("`{}` does not fit: its anchor in src/{} is not there", self.name, self.file)),
+            n => Err(format!("`{}` does not fit: its anchor in src/{} stands there {n} times", self.name, self.file)),
         }
-        text = text.replacen(hunk.anchor, hunk.replace, 1);
     }
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn hunk(anchor: &'static str, replace: &'static str) -> Hunk {
-        Hunk { name: "a turn", file: "driver.rs", anchor, replace, versions: Versions::ALL }
-    }
-
     #[test]
     fn an_anchor_matches_exactly_once_or_is_refused_by_name_and_file() {
-        let applied = |h: Hunk| apply("park(); unpark(); turn();", [h].iter());
-        assert_eq!(applied(hunk("turn()", "sim()")), Ok("park(); unpark(); sim();".into()));
-        let missing = applied(hunk("epoll()", "")).expect_err("there is none");
+        let applied = |anchor, replace| {
+            let hunk = Hunk { name: "a turn", file: "driver.rs", anchor, replace, versions: Versions::ALL };
+            hunk.apply("park(); unpark(); turn();")
+        };
+        assert_eq!(applied("turn()", "sim()"), Ok("park(); unpark(); sim();".into()));
+        let missing = applied("epoll()", "").expect_err("there is none");
         assert_eq!(missing, "`a turn` does not fit: its anchor in src/driver.rs is not there");
-        let twice = applied(hunk("park()", "")).expect_err("two of them");
+        let twice = applied("park()", "").expect_err("two of them");
         assert_eq!(twice, "`a turn` does not fit: its anchor in src/driver.rs stands there 2 times");
-    }
-
-    #[test]
-    fn a_later_hunk_sees_what_an_earlier_one_wrote() {
-        assert_eq!(apply("a", [hunk("a", "b"), hunk("b", "c")].iter()), Ok("c".into()));
     }
 
     #[test]

@@ -5,11 +5,9 @@
 //! examples stay behind, and so do its dev-dependencies.
 
 use super::files::{Wish, Wishes, bring_about};
-use super::hunk::{Hunk, apply};
 use super::hunks::{ADDED, HUNKS, TESTED};
 use super::vendor::{self, Texts};
 use crate::metadata::Package;
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, Value, value};
@@ -110,11 +108,10 @@ impl Source {
                 self.version
             )
         };
-        let hunks: Vec<&Hunk> = HUNKS.iter().filter(|h| h.versions.hold(self.minor())).collect();
-        let files: BTreeSet<&str> = hunks.iter().map(|h| h.file).collect();
-        for file in files {
-            let text = texts.get_mut(Path::new(file)).ok_or_else(|| refused(format!("it has no file src/{file}")))?;
-            *text = apply(text, hunks.iter().copied().filter(|h| h.file == file)).map_err(refused)?;
+        for hunk in HUNKS.iter().filter(|h| h.versions.hold(self.minor())) {
+            let missing = || refused(format!("`{}` does not fit: there is no file src/{}", hunk.name, hunk.file));
+            let text = texts.get_mut(Path::new(hunk.file)).ok_or_else(missing)?;
+            *text = hunk.apply(text).map_err(refused)?;
         }
         texts.extend(ADDED.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())));
         Ok(texts)

@@ -1,0 +1,360 @@
+//! `cargo sim test` in projects that know nothing of it: what it takes, what it refuses and with which remedy, and that it
+//! leaves no trace in them.
+//!
+//! Projects are made here, offline. Where a crate only has to be in a graph it is an empty one in a vendor folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder that is made anew for each test. Its place stays the same, so that cargo finds what it built before.
+struct Project {
+    top: PathBuf,
+    /// Where the user stands.
+    folder: PathBuf,
+}
+
+impl Project {
+    fn new(name: &str) -> Project {
+        let top = Path::new(env!("CARGO_TARGET_TMPDIR")).join("drop_in").join(name);
+        let _none_yet = fs::remove_dir_all(&top);
+        let folder = top.join("project");
+        fs::create_dir_all(&folder).expect("a folder");
+        Project { top, folder }
+    }
+
+    fn file(&self, path: &str, text: &str) -> &Project {
+        let path = self.folder.join(path);
+        fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a folder");
+        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        self
+    }
+
+    /// A package with one plain test, and these dependencies.
+    fn package(&self, dependencies: &str) -> &Project {
+        self.file("Cargo.toml", &manifest("app", dependencies)).file("src/lib.rs", "#[test]\nfn plain() {}\n")
+    }
+
+    /// A crate in the project's vendor folder, which stands in for crates.io.
+    fn vendored(&self, name: &str, version: &str) -> &Project {
+        let folder = format!("vendor/{name}-{version}");
+        self.file(".cargo/config.toml", VENDORED);
+        self.file(
+            &format!("{folder}/Cargo.toml"),
+            &format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n"),
+        );
+        self.file(&format!("{folder}/src/lib.rs"), "");
+        self.file(
+            &format!("{folder}/.cargo-checksum.json"),
+            &format!("{{\"files\":{{}},\"package\":\"{}\"}}", "0".repeat(64)),
+        )
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-sim"));
+        command.args(arguments).current_dir(&self.folder);
+        for name in ["CARGO_TARGET_DIR", "SIM_SOURCE", "CARGO_MANIFEST_DIR", "CARGO_NET_OFFLINE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// What is printed by a command line that must be refused.
+    fn refusal(&self, arguments: &[&str]) -> String {
+        refused(self.command(arguments))
+    }
+
+    /// All files of the project but those of its target folder, with their texts.
+    fn state(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let (mut left, mut found) = (vec![self.folder.clone()], Vec::new());
+        while let Some(folder) = left.pop() {
+            for entry in fs::read_dir(folder).expect("readable").flatten() {
+                let path = entry.path();
+                if path.is_dir() && entry.file_name() != "target" {
+                    left.push(path);
+                } else if path.is_file() {
+                    found.push((path.clone(), fs::read(path).expect("readable")));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+const VENDORED: &str = "[source.crates-io]\nreplace-with = \"vendored\"\n[source.vendored]\ndirectory = \"vendor\"\n";
+
+fn manifest(name: &str, more: &str) -> String {
+    format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n{more}\n")
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn refused(mut command: Command) -> String {
+    let output = command.output().expect("it starts");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(!said.contains("Compiling"), "nothing is built before a refusal: {said}");
+    said
+}
+
+fn accepted(mut command: Command) -> String {
+    let output = command.output().expect("it starts");
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// A part of what must be said, which line breaks may divide.
+fn says(said: &str, part: &str) {
+    assert!(said.contains(part), "it says `{part}`: {said}");
+}
+
+#[test]
+fn a_folder_that_is_no_project_is_refused() {
+    // Not below this workspace.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut command = Project::new("no-project").command(&["test"]);
+    command.current_dir(elsewhere.path());
+    let said = refused(command);
+    says(&said, "there is no project here");
+    says(&said, "--manifest-path");
+}
+
+#[test]
+fn a_tokio_before_1_is_refused() {
+    let project = Project::new("tokio-0");
+    project.package("tokio = \"0.2\"").vendored("tokio", "0.2.25");
+    let said = project.refusal(&["test", "--offline"]);
+    says(&said, "this project's tokio is 0.2.25 (app -> tokio 0.2.25)");
+    says(&said, "upgrade");
+}
+
+#[test]
+fn a_tokio_that_is_too_old_is_refused() {
+    let project = Project::new("tokio-old");
+    project.package("tokio = \"1\"").vendored("tokio", "1.8.1");
+    let said = project.refusal(&["test", "--offline"]);
+    says(&said, "tokio 1.8.1 is locked (app -> tokio 1.8.1), and only tokio 1.32 and newer");
+    says(&said, "cargo update -p tokio");
+}
+
+#[test]
+fn a_tokio_that_the_project_patches_itself_is_refused() {
+    let project = Project::new("patched");
+    project.package("tokio = \"1\"\n[patch.crates-io]\ntokio = { path = \"own\" }");
+    project.file("own/Cargo.toml", &manifest("tokio", "").replace("0.1.0", "1.54.1")).file("own/src/lib.rs", "");
+    let said = project.refusal(&["test", "--offline"]);
+    says(&said, "is not the one from crates.io here");
+    says(&said, "Take the patch out");
+}
+
+#[test]
+fn an_anchor_that_is_not_there_is_refused_by_name_and_leaves_no_trace() {
+    let project = Project::new("no-anchor");
+    project.package("tokio = \"1\"").vendored("tokio", "1.99.0");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(&project.folder).output().expect("git is there");
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    let before = (project.state(), git(&["status", "--short", "--untracked-files=all"]));
+    let said = project.refusal(&["test", "--offline"]);
+    says(
+        &said,
+        "tokio 1.99.0 cannot be operated: `the module __sim` does not fit: its anchor in src/lib.rs is not there",
+    );
+    says(&said, "cargo update -p tokio --precise");
+    let after = (project.state(), git(&["status", "--short", "--untracked-files=all"]));
+    assert!(project.folder.join("target/sim").exists());
+    assert!(before == after, "no file, no lock and nothing for git: {}", after.1);
+}
+
+#[test]
+fn without_a_lock_and_a_network_the_remedy_is_named() {
+    let project = Project::new("no-lock");
+    project.package("tokio = \"1\"");
+    let mut command = project.command(&["test", "--offline"]);
+    // One in which nothing is downloaded.
+    command.env("CARGO_HOME", project.top.join("cargo-home"));
+    let said = refused(command);
+    says(&said, "there is no Cargo.lock");
+    says(&said, "cargo fetch");
+    assert!(!project.folder.join("Cargo.lock").exists());
+}
+
+#[test]
+fn a_locked_tokio_whose_source_is_not_at_hand_is_refused() {
+    let project = Project::new("no-source");
+    project.package("tokio = \"1\"").file(
+        "Cargo.lock",
+        "version = 3\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\ndependencies = [\"tokio\"]\n[[package]]\n\
+         name = \"tokio\"\nversion = \"1.54.1\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n",
+    );
+    let before = project.state();
+    let mut command = project.command(&["test", "--offline"]);
+    command.env("CARGO_HOME", project.top.join("cargo-home"));
+    says(&refused(command), "run `cargo fetch` once with a network");
+    assert!(project.state() == before);
+}
+
+#[test]
+fn locked_means_the_projects_own_lock() {
+    let project = Project::new("locked");
+    project.package("tokio = \"1\"").vendored("tokio", "1.54.1");
+    let said = project.refusal(&["test", "--offline", "--locked"]);
+    says(&said, "--locked was given, and Cargo.lock is missing or would change");
+    assert!(!project.folder.join("Cargo.lock").exists());
+    let frozen = project.refusal(&["test", "--frozen"]);
+    says(&frozen, "--locked was given");
+}
+
+#[test]
+fn two_simulators_are_refused() {
+    let project = Project::new("two-cores");
+    project.package("tokio = { version = \"1\", features = [\"rt\"] }\nsim-core = { path = \"core\" }");
+    project.file("core/Cargo.toml", &manifest("sim-core", "").replace("0.1.0", "0.0.9")).file("core/src/lib.rs", "");
+    let said = project.refusal(&["test", "--offline"]);
+    says(&said, "more than one sim-core in the graph (0.0.9, ");
+    says(&said, "SIM_SOURCE");
+}
+
+#[test]
+fn a_source_of_sim_that_is_none_is_refused() {
+    let project = Project::new("no-sim");
+    project.package("tokio = { version = \"1\", features = [\"rt\"] }");
+    let mut command = project.command(&["test", "--offline"]);
+    command.env("SIM_SOURCE", &project.folder);
+    says(&refused(command), "Set SIM_SOURCE to a folder that does");
+}
+
+#[test]
+fn a_target_that_is_not_there_is_refused() {
+    let project = Project::new("no-target");
+    project.package("").file("tests/it.rs", "");
+    says(&project.refusal(&["test", "--test", "its"]), "there is no test target its here: expected one of it");
+}
+
+#[test]
+fn where_nothing_can_be_written_the_remedy_is_named() {
+    let project = Project::new("read-only");
+    project.package("tokio = \"1\"").vendored("tokio", "1.99.0").file("target", "a file").file("cache", "another");
+    let mut command = project.command(&["test", "--offline"]);
+    command.env("XDG_CACHE_HOME", project.folder.join("cache"));
+    says(&refused(command), "give --target-dir a folder that can");
+    // With a cache it goes on, up to this tokio that cannot be operated.
+    let mut command = project.command(&["test", "--offline"]);
+    command.env("XDG_CACHE_HOME", project.top.join("cache"));
+    says(&refused(command), "cannot be operated");
+    assert!(project.top.join("cache/cargo-sim").is_dir());
+}
+
+#[test]
+fn vendoring_spares_what_it_did_not_write() {
+    let project = Project::new("vendor-spares");
+    project.package("tokio = \"1\"").file("sim/tokio/notes.txt", "mine");
+    says(&project.refusal(&["vendor", "--offline"]), "was not written by `cargo sim vendor`");
+    assert!(project.folder.join("sim/tokio/notes.txt").exists());
+}
+
+/// One build of sim and tokio serves all tests that run something.
+fn shared_target() -> String {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("drop_in/target").display().to_string()
+}
+
+const TOKIO: &str = "tokio = { version = \"1\", features = [\"rt\", \"macros\", \"time\"] }";
+const SLEEPS: &str =
+    "#[tokio::test]\nasync fn sleeps() {\n    tokio::time::sleep(std::time::Duration::from_millis(1)).await;\n}\n";
+
+#[test]
+fn an_untouched_project_runs_and_a_second_time_builds_nothing() {
+    let project = Project::new("untouched");
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", SLEEPS);
+    let before = project.state();
+    let target = shared_target();
+    let test = ["test", "--offline", "--target-dir", &target];
+    let said = accepted(project.command(&test));
+    says(&said, "app: drop-in, the whole graph over the generated tokio 1.");
+    says(&said, "test app::sleeps ... ok");
+    let again = accepted(project.command(&test));
+    assert!(!again.contains("Compiling"), "nothing is built again: {again}");
+    says(&again, "1 passed, 0 failed");
+    assert!(project.state() == before, "also no lock");
+}
+
+#[test]
+fn workspaces_and_paths_that_leave_them_are_found_in_the_shadow() {
+    let project = Project::new("workspace");
+    // A member with files of its own, one elsewhere, one without tokio, a target with a main of its own, and a path out of
+    // the workspace to a package that inherits from another workspace, and leads on.
+    project.file("Cargo.toml", "[workspace]\nresolver = \"2\"\nmembers = [\"a\", \"plain\", \"../elsewhere\"]\n");
+    let dependencies =
+        format!("{TOKIO}\noutside = {{ path = \"../../other/outside\" }}\n[[test]]\nname = \"own\"\nharness = false");
+    project.file("a/Cargo.toml", &manifest("a", &dependencies));
+    project
+        .file("a/data.txt", "hello")
+        .file("a/tests/own.rs", "fn main() {\n    assert_eq!(outside::name(), \"deep\");\n}\n");
+    project.file(
+        "a/src/lib.rs",
+        &format!(
+            "{SLEEPS}#[test]\nfn reads_its_own_files() {{\n    \
+             let named = std::path::Path::new(env!(\"CARGO_MANIFEST_DIR\")).join(\"data.txt\");\n    \
+             assert_eq!(std::fs::read_to_string(named).unwrap(), \"hello\");\n    \
+             assert_eq!(std::fs::read_to_string(\"data.txt\").unwrap(), \"hello\");\n}}\n"
+        ),
+    );
+    project.file("plain/Cargo.toml", &manifest("plain", "")).file("plain/src/lib.rs", "#[test]\nfn plain() {}\n");
+    let elsewhere = manifest("elsewhere", TOKIO).replace("edition", "workspace = \"../project\"\nedition");
+    project.file("../elsewhere/Cargo.toml", &elsewhere).file("../elsewhere/src/lib.rs", SLEEPS);
+    project
+        .file("../other/Cargo.toml", "[workspace]\nmembers = [\"outside\"]\n[workspace.package]\nedition = \"2021\"\n");
+    project.file(
+        "../other/outside/Cargo.toml",
+        "[package]\nname = \"outside\"\nversion = \"0.1.0\"\nedition.workspace = true\n[dependencies]\n\
+         deep = { path = \"../../deep\" }\n",
+    );
+    project.file("../other/outside/src/lib.rs", "pub fn name() -> &'static str {\n    deep::NAME\n}\n");
+    project.file("../deep/Cargo.toml", &manifest("deep", ""));
+    project.file("../deep/src/lib.rs", "pub const NAME: &str = \"deep\";\n");
+    let before = project.state();
+
+    let target = shared_target();
+    let said = accepted(project.command(&["test", "--offline", "--workspace", "--target-dir", &target]));
+    says(&said, "no tokio in the graph of plain; building as it is");
+    says(&said, "drop-in, the whole graph over the generated tokio 1.");
+    for test in ["a::sleeps", "a::reads_its_own_files", "own", "plain::plain", "elsewhere::sleeps"] {
+        says(&said, &format!("test {test} ... ok"));
+    }
+    says(&said, "5 passed, 0 failed");
+    // The plain member is built in the project itself, by a cargo that makes a lock as `cargo test` does.
+    let lock = project.folder.join("Cargo.lock");
+    let after: Vec<_> = project.state().into_iter().filter(|(path, _)| *path != lock).collect();
+    assert!(after == before);
+
+    let said = accepted(project.command(&["test", "-p", "a", "--test", "own", "--offline", "--target-dir", &target]));
+    says(&said, "1 passed, 0 failed");
+}
+
+#[test]
+fn a_vendored_tokio_is_the_real_one_until_its_feature_is_on() {
+    let project = Project::new("vendored");
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", SLEEPS);
+    let target = shared_target();
+    says(&accepted(project.command(&["vendor", "--offline"])), "it is the real one unless its feature `sim` is on");
+    let text = fs::read_to_string(project.folder.join("Cargo.toml")).expect("is there");
+    project.file("Cargo.toml", &format!("{text}\n[features]\nsim = [\"tokio/sim\"]\n"));
+
+    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tree.args(["tree", "--offline", "--prefix=none"]).current_dir(&project.folder);
+    let off = accepted(tree);
+    assert!(off.contains("project/sim/tokio)") && !off.contains("sim-core"), "{off}");
+
+    let said = accepted(project.command(&["test", "--offline", "--target-dir", &target]));
+    says(&said, "app has a vendored tokio; building with feature `sim`");
+    says(&said, "1 passed, 0 failed");
+    says(&project.refusal(&["vendor", "--offline"]), "has a tokio of its own in sim/tokio");
+}
