@@ -30,6 +30,7 @@
 #[doc(hidden)]
 pub mod drop_in;
 mod in_process;
+mod json;
 mod plan;
 pub mod report;
 mod run;

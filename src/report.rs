@@ -1,5 +1,6 @@
 //! What a run came to, as people and scripts read it.
 
+use crate::json::{Json, object};
 use serde::{Deserialize, Serialize};
 use sim_core::choices::{Address, Stream};
 use sim_core::{Instant, Verdict};
@@ -107,22 +108,26 @@ impl Report {
     }
 
     /// The same names as an object of JSON, and more.
-    pub fn to_json(&self) -> serde_json::Value {
-        let mut object = serde_json::json!({
-            "test": self.test,
+    pub fn to_json(&self) -> String {
+        self.json().to_string()
+    }
+
+    pub(crate) fn json(&self) -> Json {
+        let mut object = object! {
+            "test": &self.test,
             "seed": format!("{:#x}", self.seed),
             "verdict": self.verdict.name(),
             "digest": format!("{:#018x}", self.digest),
             "virtual": format!("{}s", self.now),
             "events": self.events,
             "wall": wall_text(self.wall),
-        });
+        };
         if self.aslr {
-            object["aslr"] = "on".into();
+            object.set("aslr", "on");
         }
         if !self.passed() {
-            object["message"] = self.verdict.to_string().into();
-            object["fingerprint"] = self.verdict.fingerprint().into();
+            object.set("message", self.verdict.to_string());
+            object.set("fingerprint", self.verdict.fingerprint());
         }
         object
     }
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn json_has_the_same_names_and_the_failure() {
-        let json = report(Verdict::Stuck { task: "t".into() }).to_json();
+        let json = report(Verdict::Stuck { task: "t".into() }).json();
         for name in ["test", "seed", "verdict", "digest", "virtual", "events", "wall", "message", "fingerprint"] {
             assert!(json.get(name).is_some(), "{name} in {json}");
         }

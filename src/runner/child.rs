@@ -122,15 +122,10 @@ struct Told {
     now_ns: u64,
     events: u64,
     deviated: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fired: BTreeMap<String, u64>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     configured: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     deviations: Vec<Deviation>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latencies: Vec<Latency>,
-    #[serde(default)]
     undecided: bool,
 }
 
@@ -144,7 +139,7 @@ pub(super) struct Bare {
 }
 
 const BARE_BYTES: usize = 31;
-/// The last four bytes of a whole report. Before them stands the length of the JSON.
+/// The last four bytes of a whole report. Before them stands the length of what is [`Told`].
 const WHOLE: [u8; 4] = *b"told";
 
 impl<B, F> Child<B>
@@ -225,14 +220,22 @@ impl Frame {
             undecided,
         };
         told.deviations.truncate(MOST_WORDS);
-        let Ok(mut bytes) = serde_json::to_vec(&told) else { return 1 };
-        bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&WHOLE);
+        let Some(bytes) = told.to_bytes() else { return 1 };
         if !process::is_child() {
             *self.told_here.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
             return 0;
         }
         i32::from(!process::report(&bytes))
+    }
+}
+
+impl Told {
+    /// With the length and the mark that say that it is whole.
+    fn to_bytes(&self) -> Option<Vec<u8>> {
+        let mut bytes = postcard::to_allocvec(self).ok()?;
+        bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&WHOLE);
+        Some(bytes)
     }
 }
 
@@ -317,8 +320,8 @@ fn split(bytes: &[u8]) -> (&[u8], Option<Told>) {
         let rest = bytes.strip_suffix(&WHOLE)?;
         let (rest, len) = rest.split_at_checked(rest.len().checked_sub(4)?)?;
         let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
-        let (bare, json) = rest.split_at_checked(rest.len().checked_sub(len)?)?;
-        Some((bare, serde_json::from_slice(json).ok()?))
+        let (bare, told) = rest.split_at_checked(rest.len().checked_sub(len)?)?;
+        Some((bare, postcard::from_bytes(told).ok()?))
     };
     whole().map_or((bytes, None), |(bare, told)| (bare, Some(told)))
 }
@@ -349,15 +352,25 @@ mod tests {
 
     #[test]
     fn deviations_are_heard_with_and_without_the_report_behind_them() {
-        let json = br#"{"verdict":"passed","digest":5,"now_ns":1,"events":2,"deviated":1}"#;
+        let told = Told {
+            verdict: Verdict::Limit { what: "time", limit: "60 s".into() },
+            digest: 5,
+            now_ns: 1,
+            events: 2,
+            deviated: 1,
+            fired: BTreeMap::from([("kill".into(), 3)]),
+            configured: BTreeSet::new(),
+            deviations: Vec::new(),
+            latencies: Vec::new(),
+            undecided: true,
+        };
         let mut bytes = bare().to_bytes().to_vec();
         assert!(hear(&bytes).report.is_none() && hear(&bytes).bare == [bare()]);
-        bytes.extend_from_slice(json);
-        bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&WHOLE);
+        bytes.extend(told.to_bytes().expect("it can be written"));
         let heard = hear(&bytes);
-        assert_eq!(heard.report.expect("whole").digest, 5);
-        assert_eq!(heard.bare, [bare()]);
+        let report = heard.report.expect("whole");
+        assert_eq!((report.verdict, report.digest, report.fired), (told.verdict, 5, told.fired));
+        assert!(heard.undecided && heard.bare == [bare()]);
         assert!(
             hear(b"").report.is_none()
                 && hear(b"told").report.is_none()

@@ -5,8 +5,8 @@ use super::orders::{MOST_JOBS, Misuse, Mode, Orders};
 use super::pool::Pool;
 use super::protocol::{Lines, PROTOCOL};
 use super::{DEFAULT_MEMORY_BYTES, TestInfo, minimise, regressions, replay, sweep};
+use crate::json::object;
 use crate::{Ending, Sim};
-use serde_json::json;
 use sim_libc::process::{self, Launcher, Limits, Order};
 use std::future::Future;
 use std::io;
@@ -56,7 +56,7 @@ pub(crate) fn serve(info: TestInfo, whole: bool, child: impl FnOnce(Frame) -> Ch
                 Failure::Misuse(Misuse(message)) => ("misuse", message),
                 Failure::Io(error) => ("failed", format!("the runner itself failed: {error}")),
             };
-            lines.send("end", json!({ "test": info.name, "status": status, "message": message }));
+            lines.send("end", object! { "test": info.name, "status": status, "message": message });
             false
         }
     };
@@ -169,7 +169,7 @@ fn told(
 fn say_hello(info: &TestInfo, seeds: u64, aslr: bool, lines: &mut Lines) {
     lines.send(
         "hello",
-        json!({ "protocol": PROTOCOL, "test": info.name, "seeds": seeds, "aslr": if aslr { "on" } else { "off" } }),
+        object! { "protocol": PROTOCOL, "test": info.name, "seeds": seeds, "aslr": if aslr { "on" } else { "off" } },
     );
     if aslr {
         lines.say(

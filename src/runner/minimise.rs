@@ -19,8 +19,8 @@ use super::pool::{Job, Pool, Work};
 use super::protocol::Lines;
 use super::sweep::{failure_text, replay_command, run_once};
 use super::tape::{Answer, TapeFile};
+use crate::json::object;
 use crate::report::{Deviation, wall_text};
-use serde_json::json;
 use sim_core::choices::{Address, Stream};
 use sim_libc::process::Order;
 use std::collections::BTreeMap;
@@ -139,12 +139,12 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             ));
         }
     }
-    let mut verdict = shown.report.to_json();
-    verdict["replay"] = replay_command(info, seed, tape_there).into();
+    let mut verdict = shown.report.json();
+    verdict.set("replay", replay_command(info, seed, tape_there));
     lines.send("verdict", verdict);
     lines.send(
         "tape",
-        json!({
+        object! {
             "test": info.name,
             "seed": format!("{seed:#x}"),
             "fingerprint": fingerprint,
@@ -152,22 +152,22 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             "minimal": budget,
             "runs": runs,
             "deviations_before": original.deviated,
-            "deviations": ordered.iter().map(|d| json!({
+            "deviations": ordered.iter().map(|d| object! {
                 "words": describe(d),
-                "stream": d.stream,
+                "stream": &d.stream,
                 "key": format!("{:#018x}", d.key),
                 "n": d.n,
                 "value": d.value,
                 "at_ns": d.at_ns,
-                "node": d.node,
-                "what": d.what,
-                "subject": d.subject,
-            })).collect::<Vec<_>>(),
-        }),
+                "node": &d.node,
+                "what": &d.what,
+                "subject": &d.subject,
+            }).collect::<Vec<_>>(),
+        },
     );
     lines.send(
         "end",
-        json!({
+        object! {
             "test": info.name,
             "status": "failed",
             "seeds": 1,
@@ -175,7 +175,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             "failed": 1,
             "audited": 0,
             "wall": wall_text(began.elapsed()),
-        }),
+        },
     );
     Ok(())
 }
@@ -271,7 +271,7 @@ impl Search<'_> {
                 self.shown = Instant::now();
                 let done = self.budget.used();
                 self.lines
-                    .send("progress", json!({ "done": done, "failed": 0, "seeds": self.budget.most, "left": left }));
+                    .send("progress", object! { "done": done, "failed": 0, "seeds": self.budget.most, "left": left });
             }
             if !self.budget.left() {
                 return Ok(None);

@@ -3,8 +3,8 @@
 use super::orders::Orders;
 use super::protocol::{INNER, inner_value};
 use super::{TestInfo, plain};
+use crate::json::{Json, object};
 use crate::{Ending, Sim};
-use serde_json::{Value, json};
 use sim_libc::process::{exec_in_place, hermetic_command};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -55,7 +55,7 @@ pub(crate) fn serve<A: AsRef<OsStr>>(info: &TestInfo, args: &[A], inner: String)
         Ok(orders) => orders,
         Err(misuse) => {
             let message = misuse.to_string();
-            let end = json!({ "type": "end", "test": info.name, "status": "misuse", "message": message });
+            let end = object! { "type": "end", "test": info.name, "status": "misuse", "message": &message };
             if let Some(path) = std::env::var_os("SIM_RESULTS") {
                 Results::open(Some(Path::new(&path))).pass_on("end", &end.to_string());
             }
@@ -76,14 +76,14 @@ pub(crate) fn serve<A: AsRef<OsStr>>(info: &TestInfo, args: &[A], inner: String)
     }
     let mut results = Results::open(orders.results.as_deref());
     match run(command, &mut results) {
-        Ok(Heard { end: Some(end), .. }) => match (end["status"].as_str(), end["message"].as_str()) {
+        Ok(Heard { end: Some(end), .. }) => match (end.text("status"), end.text("message")) {
             (Some("clean"), _) => Served::Clean,
             (_, Some(message)) => failed(&format!("sim: test={} {message}", info.name)),
             _ => Served::Failed,
         },
         Ok(Heard { status, noise, .. }) => {
             let message = format!("the process of the test ended before it was done: {status}");
-            let end = json!({ "type": "end", "test": info.name, "status": "failed", "message": message });
+            let end = object! { "type": "end", "test": info.name, "status": "failed", "message": &message };
             results.pass_on("end", &end.to_string());
             failed(&format!("sim: test={} {message}\n{noise}", info.name))
         }
@@ -92,7 +92,7 @@ pub(crate) fn serve<A: AsRef<OsStr>>(info: &TestInfo, args: &[A], inner: String)
 }
 
 struct Heard {
-    end: Option<Value>,
+    end: Option<Json>,
     status: ExitStatus,
     noise: String,
 }
@@ -109,9 +109,9 @@ fn run(mut command: Command, results: &mut Results) -> io::Result<Heard> {
     let mut end = None;
     for line in BufReader::new(from_inner).lines() {
         let line = line?;
-        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
-        let kind = message["type"].as_str().unwrap_or_default();
-        if let ("say", Some(text)) = (kind, message["text"].as_str()) {
+        let Ok(message) = line.parse::<Json>() else { continue };
+        let kind = message.text("type").unwrap_or_default();
+        if let ("say", Some(text)) = (kind, message.text("text")) {
             // Not `print!` of the whole: libtest captures either, but one call keeps the lines together.
             println!("{text}");
         }

@@ -12,7 +12,7 @@
 //! The inner process writes to the descriptor it has as standard input; the outer one passes all on to `SIM_RESULTS`, a
 //! file (everything but `say` and `progress`) or a Unix socket (everything).
 
-use serde_json::{Value, json};
+use crate::json::{Json, object};
 use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -52,18 +52,16 @@ impl Lines {
     }
 
     /// Adds a line; it goes out when the batch is full or old.
-    pub fn send(&mut self, kind: &str, mut object: Value) {
+    pub fn send(&mut self, kind: &str, mut object: Json) {
         if self.to.is_none() {
-            match (kind, object["text"].as_str(), object["message"].as_str()) {
+            match (kind, object.text("text"), object.text("message")) {
                 ("say", Some(text), _) | ("end", _, Some(text)) => println!("{text}"),
                 _ => {}
             }
             return;
         }
-        object["type"] = kind.into();
-        if serde_json::to_writer(&mut self.batch, &object).is_ok() {
-            self.batch.push(b'\n');
-        }
+        object.set("type", kind);
+        self.batch.extend_from_slice(format!("{object}\n").as_bytes());
         if self.batch.len() >= BATCH_BYTES || self.written.elapsed() >= BATCH_AGE {
             self.flush();
         }
@@ -71,7 +69,7 @@ impl Lines {
 
     /// Text for people, without its last line's end.
     pub fn say(&mut self, text: impl Into<String>) {
-        self.send("say", json!({ "text": text.into() }));
+        self.send("say", object! { "text": text.into() });
     }
 
     pub fn flush(&mut self) {

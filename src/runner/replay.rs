@@ -10,7 +10,7 @@ use super::regressions::Regression;
 use super::sweep::{failure_text, replay_command, run_once};
 use super::tape::TapeFile;
 use super::{TestInfo, sweep};
-use serde_json::json;
+use crate::json::object;
 use sim_libc::process::Order;
 
 /// Runs it and says what came of it.
@@ -73,15 +73,15 @@ pub(super) fn replay(
             ));
         }
     }
-    let mut verdict = report.to_json();
+    let mut verdict = report.json();
     if !report.passed() {
-        verdict["replay"] = replay_command(info, seed, path).into();
+        verdict.set("replay", replay_command(info, seed, path));
     }
     lines.send("verdict", verdict);
     let failed = u64::from(!report.passed());
     lines.send(
         "end",
-        json!({
+        object! {
             "test": info.name,
             "status": if failed == 0 { "clean" } else { "failed" },
             "seeds": 1,
@@ -89,9 +89,9 @@ pub(super) fn replay(
             "failed": failed,
             "audited": 0,
             "fired": report.fired,
-            "never_fired": [],
+            "never_fired": Vec::<String>::new(),
             "wall": crate::report::wall_text(report.wall),
-        }),
+        },
     );
     Ok(())
 }

@@ -7,8 +7,8 @@ use super::pool::{Job, Pool, Work};
 use super::protocol::Lines;
 use super::regressions::{self, Regression};
 use super::{DEFAULT_SEEDS, TestInfo};
+use crate::json::object;
 use crate::report::{Report, wall_text};
-use serde_json::json;
 use sim_core::Verdict;
 use sim_libc::process::Order;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -135,13 +135,13 @@ impl Sweep<'_> {
                 self.configured.insert(kind.clone());
             }
         }
-        let mut line = report.to_json();
+        let mut line = report.json();
         if report.passed() {
             self.passed += 1;
             self.lines.send("verdict", line);
             return;
         }
-        line["replay"] = command("replay", self.info, report.seed).into();
+        line.set("replay", command("replay", self.info, report.seed));
         self.lines.send("verdict", line);
         self.failed += 1;
         self.stop |= !self.orders.keep_going && self.orders.mode == Mode::Sweep;
@@ -194,7 +194,7 @@ impl Work for Sweep<'_> {
         if self.shown.elapsed() >= PROGRESS {
             self.shown = Instant::now();
             let done = self.passed + self.failed;
-            self.lines.send("progress", json!({ "done": done, "failed": self.failed, "seeds": self.seeds.total() }));
+            self.lines.send("progress", object! { "done": done, "failed": self.failed, "seeds": self.seeds.total() });
         }
     }
 }
@@ -276,7 +276,7 @@ pub(super) fn sweep(
     let never: Vec<&String> = configured.iter().filter(|kind| !fired.contains_key(*kind)).collect();
     lines.send(
         "end",
-        json!({
+        object! {
             "test": info.name,
             "status": if failed == 0 { "clean" } else { "failed" },
             "seeds": passed + failed,
@@ -286,7 +286,7 @@ pub(super) fn sweep(
             "fired": fired,
             "never_fired": never,
             "wall": wall,
-        }),
+        },
     );
     Ok(())
 }
