@@ -91,7 +91,7 @@ impl UnixSocket {
     /// # Errors
     /// EAGAIN; EINVAL for a socket that does not listen; EOPNOTSUPP for a datagram socket.
     pub fn try_accept(&self) -> io::Result<UnixSocket> {
-        attempt(self.epoch, |net, _| self.accepted(net))
+        attempt(self.epoch, |net, _| self.accepted(net, false))
     }
 
     /// The next connection.
@@ -100,13 +100,13 @@ impl UnixSocket {
             self.epoch,
             cx,
             "a Unix connection to accept",
-            |net, _| self.accepted(net),
+            |net, _| self.accepted(net, true),
             |net, waker| slot(&mut net.unix, self.id.index).readers.add(waker),
         )
     }
 
-    fn accepted(&self, net: &mut Net) -> Attempt<UnixSocket> {
-        Ok(net.unix_accept(self.id)?.map(|id| UnixSocket { id, epoch: self.epoch }))
+    fn accepted(&self, net: &mut Net, waits: bool) -> Attempt<UnixSocket> {
+        Ok(net.unix_accept(self.id, waits)?.map(|id| UnixSocket { id, epoch: self.epoch }))
     }
 
     /// Sends without waiting: as many bytes as a stream has room for, or one message. `to` is for datagram sockets.
@@ -194,7 +194,7 @@ impl UnixSocket {
         on(self.epoch, |net, _| net.take_unix_error(self.id)).map(|e| e.map(super::error))
     }
 
-    /// Bytes that wait to be read (FIONREAD): of a stream all, else those of the next message.
+    /// Bytes that wait to be read (FIONREAD): of a connection all, else those of the next message. EINVAL for a listener.
     pub fn unread(&self) -> io::Result<usize> {
         on(self.epoch, |net, _| net.unix_unread(self.id))
     }

@@ -13,6 +13,7 @@ use super::arena::{Arena, Id};
 use super::errno::{Attempt, Errno};
 use super::{Buffers, Effect, Network};
 use sim_core::{DeviceCx, NodeId};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -83,25 +84,29 @@ enum State {
     Connected,
 }
 
+/// A socket's name, empty until it is bound. Whoever was its peer or had a message from it shares it, so that it is known
+/// also if it is bound later, and when it is closed.
+type Name = Rc<OnceCell<Rc<[u8]>>>;
+
 struct Message {
     bytes: Vec<u8>,
     at: usize,
     sender: Id,
-    from: Rc<[u8]>,
+    from: Name,
     /// What it is charged to its sender.
     cost: usize,
 }
 
 struct Peer {
     id: Id,
-    name: Rc<[u8]>,
+    name: Name,
     owner: Credentials,
 }
 
 pub(super) struct Sock {
     pub node: NodeId,
     kind: UnixKind,
-    name: Rc<[u8]>,
+    name: Name,
     owner: Credentials,
     state: State,
     /// Stays when the peer is closed; its id finds nothing then.
@@ -123,14 +128,18 @@ pub(super) struct Sock {
 #[derive(Default)]
 pub(super) struct Unix {
     socks: Arena<Sock>,
+    unnamed: Rc<[u8]>,
     /// By node number.
     spaces: Vec<Space>,
 }
 
-/// The names of one machine; `None` for a file whose socket is closed.
+/// The names of one machine.
 #[derive(Default)]
 struct Space {
-    names: BTreeMap<Rc<[u8]>, Option<Id>>,
+    /// `None` for a file whose socket is closed.
+    paths: BTreeMap<Rc<[u8]>, Option<Id>>,
+    /// By kind, each of which has its own.
+    abstracts: [BTreeMap<Rc<[u8]>, Id>; 3],
     autobound: u32,
 }
 
@@ -146,7 +155,7 @@ impl Sock {
         Sock {
             node,
             kind,
-            name: Rc::default(),
+            name: Name::default(),
             owner,
             state: State::Unconnected,
             peer: None,
@@ -208,12 +217,25 @@ impl Unix {
         if name.is_empty() || name.len() > NAME_BYTES {
             return Err(Errno::EINVAL);
         }
-        let id = match self.space(node).names.get(name) {
+        let space = self.space(node);
+        if name[0] == 0 {
+            return space.abstracts[kind as usize].get(name).copied().ok_or(Errno::ECONNREFUSED);
+        }
+        let id = match space.paths.get(name) {
             Some(Some(id)) => *id,
-            None if name[0] != 0 => return Err(Errno::ENOENT),
-            Some(None) | None => return Err(Errno::ECONNREFUSED),
+            Some(None) => return Err(Errno::ECONNREFUSED),
+            None => return Err(Errno::ENOENT),
         };
         if self.get(id)?.kind == kind { Ok(id) } else { Err(Errno::EPROTOTYPE) }
+    }
+
+    fn shown(&self, name: &Name) -> Rc<[u8]> {
+        name.get().unwrap_or(&self.unnamed).clone()
+    }
+
+    /// What a read at the end gives.
+    fn end(&self) -> Received {
+        Received { len: 0, full_len: 0, from: self.unnamed.clone() }
     }
 
     /// Joins two sockets, each of which knows the other's name and maker.
@@ -257,15 +279,18 @@ impl Unix {
         self.wake_waiting(id, effects);
         let Some(sock) = self.socks.remove(id) else { return };
         if let Some(place) = self.spaces.get_mut(sock.node.0 as usize)
-            && let Some(owner) = place.names.get_mut(&sock.name)
-            && *owner == Some(id)
+            && let Some(name) = sock.name.get()
         {
-            *owner = None;
-            if sock.name[0] == 0 {
-                place.names.remove(&sock.name);
+            if let Some(owner) = place.paths.get_mut(name).filter(|o| **o == Some(id)) {
+                *owner = None;
+            }
+            if place.abstracts[sock.kind as usize].get(name) == Some(&id) {
+                place.abstracts[sock.kind as usize].remove(name);
             }
         }
-        let unread = !sock.queue.is_empty();
+        // Linux, unix_release_sock(): an empty message in front counts as read.
+        let passed = sock.queue.front().is_some_and(|m| m.bytes.len() == m.at) as usize;
+        let unread = sock.queue.len() > passed;
         for message in sock.queue {
             self.uncharge(&message, effects);
             buffers.give(message.bytes);
@@ -310,29 +335,38 @@ impl Network {
     }
 
     /// Gives a socket a name: a path, or an abstract name (first byte 0), or with an empty one an abstract name that
-    /// nobody has.
+    /// nobody has. Each kind of socket has abstract names of its own.
     ///
     /// # Errors
     /// EADDRINUSE while the name is taken, a path also by a file whose socket is closed; EINVAL for a socket that has a
     /// name and for a name of more than 108 bytes.
     pub fn unix_bind(&mut self, id: Id, name: &[u8], cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
         let sock = self.unix.get(id)?;
-        if !sock.name.is_empty() {
-            // `unix_autobind()` is content with any name.
-            return if name.is_empty() { Ok(()) } else { Err(Errno::EINVAL) };
+        let (node, kind) = (sock.node, sock.kind);
+        if sock.name.get().is_some() {
+            // `unix_autobind()` is content with any name; a path is made before the socket is looked at.
+            return match name {
+                [] => Ok(()),
+                _ if self.unix_is_bound(node, name) => Err(Errno::EADDRINUSE),
+                _ => Err(Errno::EINVAL),
+            };
         }
         if name.len() > NAME_BYTES {
             return Err(Errno::EINVAL);
         }
-        let node = sock.node;
         let space = self.unix.space(node);
-        let name: Rc<[u8]> = if name.is_empty() { space.free_name() } else { name.into() };
-        if space.names.contains_key(&name) {
+        let name: Rc<[u8]> = if name.is_empty() { space.free_name(kind) } else { name.into() };
+        let abstracts = &mut space.abstracts[kind as usize];
+        if space.paths.contains_key(&name) || abstracts.contains_key(&name) {
             return Err(Errno::EADDRINUSE);
         }
-        space.names.insert(name.clone(), Some(id));
+        if name[0] == 0 {
+            abstracts.insert(name.clone(), id);
+        } else {
+            space.paths.insert(name.clone(), Some(id));
+        }
         cx.event(node, "unix.bind", || show(&name));
-        self.unix.get(id)?.name = name;
+        self.unix.get(id)?.name.get_or_init(|| name);
         Ok(())
     }
 
@@ -346,7 +380,7 @@ impl Network {
         if sock.kind == UnixKind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
-        if sock.name.is_empty() || sock.state == State::Connected {
+        if sock.name.get().is_none() || sock.state == State::Connected {
             return Err(Errno::EINVAL);
         }
         sock.state = State::Listening { backlog: backlog.min(BACKLOG_MAX) };
@@ -415,12 +449,16 @@ impl Network {
         self.unix_disconnect_from(id, None)
     }
 
-    /// `unix_dgram_disconnected()`: what waits from a former peer is lost, and one that was connected back hears of it.
+    /// `unix_dgram_disconnected()`: what waits is lost, and if that is anything, a former peer that is connected back hears of it.
     fn unix_disconnect_from(&mut self, id: Id, keep: Option<Id>) -> Result<(), Errno> {
         let sock = self.unix.get(id)?;
         let Some(old) = sock.peer.take_if(|p| Some(p.id) != keep) else { return Ok(()) };
         sock.state = State::Unconnected;
-        for message in std::mem::take(&mut sock.queue) {
+        let lost = std::mem::take(&mut sock.queue);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for message in lost {
             self.unix.uncharge(&message, &mut self.effects);
             self.buffers.give(message.bytes);
         }
@@ -437,8 +475,9 @@ impl Network {
     /// The next connection of a listener's queue.
     ///
     /// # Errors
-    /// EINVAL for a socket that does not listen; EOPNOTSUPP for a datagram socket.
-    pub fn unix_accept(&mut self, id: Id) -> Attempt<Id> {
+    /// EINVAL for a socket that does not listen, and for one that was shut down if the caller `waits`; EOPNOTSUPP for a
+    /// datagram socket.
+    pub fn unix_accept(&mut self, id: Id, waits: bool) -> Attempt<Id> {
         let sock = self.unix.get(id)?;
         if sock.kind == UnixKind::Datagram {
             return Err(Errno::EOPNOTSUPP);
@@ -447,7 +486,7 @@ impl Network {
             return Err(Errno::EINVAL);
         }
         let Some(accepted) = sock.pending.pop_front() else {
-            return if sock.read_shut { Err(Errno::EINVAL) } else { Ok(None) };
+            return if sock.read_shut && waits { Err(Errno::EINVAL) } else { Ok(None) };
         };
         self.unix.wake_waiting(id, &mut self.effects);
         Ok(Some(accepted))
@@ -516,9 +555,6 @@ impl Network {
             }
         }
         let to = to.filter(|_| kind == UnixKind::Datagram);
-        if to.is_none() && sock.peer.is_none() {
-            return Err(Errno::ENOTCONN);
-        }
         let len: usize = bytes.iter().map(|b| b.len()).sum();
         if len > sock.send_buffer.saturating_sub(32) {
             return Err(Errno::EMSGSIZE);
@@ -538,9 +574,8 @@ impl Network {
             (None, None) => return Err(Errno::ENOTCONN),
         };
         let Some(receiver) = self.unix.socks.get(other) else {
-            // The peer was closed: said once, then it is no peer any more.
-            let sock = self.unix.get(id)?;
-            (sock.peer, sock.state) = (None, State::Unconnected);
+            // The peer was closed: said once, then it is no peer any more, and what it sent is lost.
+            self.unix_disconnect_from(id, None)?;
             return Err(Errno::ECONNREFUSED);
         };
         if receiver.peer.as_ref().is_some_and(|p| p.id != id) {
@@ -576,8 +611,7 @@ impl Network {
     /// EINVAL for a stream, ENOTCONN for a packet socket that is not connected; ECONNRESET once, behind a stream's bytes
     /// and before messages.
     pub fn unix_receive(&mut self, id: Id, how: Receive, waits: bool, mut put: impl FnMut(&[u8])) -> Attempt<Received> {
-        let sock = self.unix.get(id)?;
-        let end = |from| Received { len: 0, full_len: 0, from };
+        let sock = self.unix.socks.get_mut(id).ok_or(Errno::EBADF)?;
         match (sock.kind, sock.state) {
             (UnixKind::Stream, State::Unconnected | State::Listening { .. }) => return Err(Errno::EINVAL),
             (UnixKind::SeqPacket, State::Unconnected | State::Listening { .. }) => return Err(Errno::ENOTCONN),
@@ -588,7 +622,7 @@ impl Network {
                 if let Some(error) = sock.error.take() {
                     return Err(error);
                 }
-                return Ok((sock.read_shut || how.room == 0).then(|| end(Rc::default())));
+                return Ok(sock.read_shut.then(|| self.unix.end()));
             }
             (UnixKind::SeqPacket, State::Connected) | (UnixKind::Datagram, _) => {}
         }
@@ -597,9 +631,9 @@ impl Network {
         }
         let Some(first) = sock.queue.front() else {
             let ended = sock.read_shut && (waits || sock.kind == UnixKind::SeqPacket);
-            return Ok(ended.then(|| end(Rc::default())));
+            return Ok(ended.then(|| self.unix.end()));
         };
-        let (full_len, from) = (first.bytes.len(), first.from.clone());
+        let (full_len, from) = (first.bytes.len(), first.from.get().unwrap_or(&self.unix.unnamed).clone());
         let len = full_len.min(how.room);
         put(&first.bytes[..len]);
         if !how.peek
@@ -614,7 +648,7 @@ impl Network {
 
     fn unix_read(&mut self, id: Id, how: Receive, mut put: impl FnMut(&[u8])) -> Received {
         let Some(sock) = self.unix.socks.get_mut(id) else { unreachable!("its caller found it") };
-        let from = sock.queue.front().map(|m| m.from.clone()).unwrap_or_default();
+        let from = sock.queue.front().and_then(|m| m.from.get()).unwrap_or(&self.unix.unnamed).clone();
         let (mut len, mut skip) = (0, how.offset);
         if how.peek {
             for message in &sock.queue {
@@ -685,12 +719,14 @@ impl Network {
 
     /// A socket's name; empty if it has none.
     pub fn unix_name(&mut self, id: Id) -> Result<Rc<[u8]>, Errno> {
-        Ok(self.unix.get(id)?.name.clone())
+        let name = self.unix.get(id)?.name.clone();
+        Ok(self.unix.shown(&name))
     }
 
-    /// The name of a socket's peer, as it was when they were connected.
+    /// The name of a socket's peer, also when that is closed.
     pub fn unix_peer_name(&mut self, id: Id) -> Result<Rc<[u8]>, Errno> {
-        self.unix.get(id)?.peer.as_ref().map(|p| p.name.clone()).ok_or(Errno::ENOTCONN)
+        let name = self.unix.get(id)?.peer.as_ref().map(|p| p.name.clone()).ok_or(Errno::ENOTCONN)?;
+        Ok(self.unix.shown(&name))
     }
 
     /// Who made the peer (SO_PEERCRED); nobody for a socket that has none.
@@ -713,10 +749,16 @@ impl Network {
         Ok(self.unix.get(id)?.error.take())
     }
 
-    /// Bytes that wait: of a stream all, else those of the next message (FIONREAD).
+    /// Bytes that wait: of a connection all, else those of the next message (FIONREAD).
+    ///
+    /// # Errors
+    /// EINVAL for a listener.
     pub fn unix_unread(&mut self, id: Id) -> Result<usize, Errno> {
         let sock = self.unix.get(id)?;
-        let all = if sock.kind == UnixKind::Stream { usize::MAX } else { 1 };
+        if matches!(sock.state, State::Listening { .. }) {
+            return Err(Errno::EINVAL);
+        }
+        let all = if sock.kind == UnixKind::Datagram { 1 } else { usize::MAX };
         Ok(sock.queue.iter().take(all).map(|m| m.bytes.len() - m.at).sum())
     }
 
@@ -733,12 +775,12 @@ impl Network {
     /// Frees a path, as unlinking the socket's file does: who is bound there stays so, and nobody finds it any more. False
     /// if no socket was ever bound there.
     pub fn unix_unlink(&mut self, node: NodeId, path: &[u8]) -> bool {
-        path.first().is_some_and(|b| *b != 0) && self.unix.space(node).names.remove(path).is_some()
+        self.unix.space(node).paths.remove(path).is_some()
     }
 
     /// Whether a path is that of a socket file.
     pub fn unix_is_bound(&mut self, node: NodeId, path: &[u8]) -> bool {
-        path.first().is_some_and(|b| *b != 0) && self.unix.space(node).names.contains_key(path)
+        self.unix.space(node).paths.contains_key(path)
     }
 
     /// The programs of a node have ended, and with them their sockets.
@@ -754,11 +796,11 @@ impl Network {
 
 impl Space {
     /// `unix_autobind()`: five hexadecimal digits, here the next ones that are free.
-    fn free_name(&mut self) -> Rc<[u8]> {
+    fn free_name(&mut self, kind: UnixKind) -> Rc<[u8]> {
         loop {
             self.autobound = (self.autobound + 1) & 0xf_ffff;
             let name: Rc<[u8]> = format!("\0{:05x}", self.autobound).into_bytes().into();
-            if !self.names.contains_key(&name) {
+            if !self.abstracts[kind as usize].contains_key(&name) {
                 return name;
             }
         }
@@ -916,13 +958,13 @@ mod tests {
         assert_eq!(lab.woken(), [(listener, true, false)]);
         assert_eq!(lab.connect(client, b"/run/s"), Err(Errno::EISCONN));
         assert_eq!(lab.send(client, b"early"), Ok(Some(5)));
-        let server = lab.net.unix_accept(listener).expect("it listens").expect("one waits");
+        let server = lab.net.unix_accept(listener, false).expect("it listens").expect("one waits");
         assert_eq!(lab.recv(server, 9), Ok(Some(b"early".to_vec())));
         assert_eq!(lab.net.unix_name(server).as_deref(), Ok(&b"/run/s"[..]));
         assert_eq!(lab.net.unix_peer_name(client).as_deref(), Ok(&b"/run/s"[..]));
         assert_eq!(lab.net.unix_peer_name(server).as_deref(), Ok(&b""[..]));
         assert_eq!(lab.net.unix_peer_owner(server), Ok(Some(ME)));
-        assert_eq!(lab.net.unix_accept(listener), Ok(None));
+        assert_eq!(lab.net.unix_accept(listener, false), Ok(None));
     }
 
     #[test]
@@ -934,7 +976,7 @@ mod tests {
         let first: Vec<_> = clients.iter().map(|c| lab.connect(*c, b"\0s")).collect();
         assert_eq!(first, [Ok(Some(())), Ok(Some(())), Ok(Some(())), Ok(None)]);
         lab.woken();
-        lab.net.unix_accept(listener).expect("it listens").expect("three wait");
+        lab.net.unix_accept(listener, false).expect("it listens").expect("three wait");
         assert_eq!(lab.woken(), [(clients[3], false, true)]);
         assert_eq!(lab.connect(clients[3], b"\0s"), Ok(Some(())));
         lab.net.unix_close(listener);
@@ -1086,6 +1128,9 @@ mod tests {
         lab.net.unix_disconnect(a).expect("it is a datagram socket");
         assert_eq!(lab.recv(a, 9), Ok(None));
         assert_eq!(lab.recv(b, 9), Err(Errno::ECONNRESET));
+        let [a, b] = lab.net.unix_pair(A, DATAGRAM, ME);
+        lab.net.unix_disconnect(a).expect("it is a datagram socket");
+        assert_eq!(lab.recv(b, 9), Ok(None), "nothing was lost");
     }
 
     #[test]
@@ -1099,7 +1144,7 @@ mod tests {
         assert_eq!((lab.recv(datagram, 1), lab.send(datagram, b"x")), (Ok(None), Err(Errno::ENOTCONN)));
         assert_eq!(lab.net.unix_listen(stream, 1), Err(Errno::EINVAL));
         assert_eq!(lab.net.unix_listen(datagram, 1), Err(Errno::EOPNOTSUPP));
-        assert_eq!((lab.net.unix_accept(stream), lab.net.unix_accept(datagram)), {
+        assert_eq!((lab.net.unix_accept(stream, true), lab.net.unix_accept(datagram, true)), {
             (Err(Errno::EINVAL), Err(Errno::EOPNOTSUPP))
         });
         assert_eq!(lab.bind(stream, b""), Ok(()));
