@@ -6,8 +6,9 @@ use sim_libc::interpose;
 use sim_libc::sockets::step;
 use sim_net::Net;
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
@@ -447,11 +448,12 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         epoll.add(waker.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 5).expect("added");
         let told = std::cell::Cell::new(0);
         let step = |timeout| step(|| assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
-        assert_eq!(step(0), None);
+        let glance = step(0).expect("it has nothing to do");
+        assert_eq!((glance.until, told.get()), (Some(world.now()), 1));
         let idle = step(-1).expect("it would wait");
-        assert_eq!((idle.until, told.get()), (None, 1));
+        assert_eq!((idle.until, told.get()), (None, 2));
         let idle_ms = step(250).expect("it would wait");
-        assert_eq!((idle_ms.until, told.get()), (Some(world.now() + Duration::from_millis(250)), 2));
+        assert_eq!((idle_ms.until, told.get()), (Some(world.now() + Duration::from_millis(250)), 3));
         assert_eq!((idle_ms.epoll, world.now().0), (idle.epoll, 0));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(idle.poll_ready(&mut cx).is_pending());
@@ -515,4 +517,46 @@ fn what_a_dead_incarnation_still_closes_is_its_own() {
         Spawn::named("alive"),
     );
     assert_eq!((outcome, numbers.borrow().as_slice()), (Ok(32), [32].as_slice()));
+}
+
+#[test]
+fn names_and_interfaces_are_those_of_the_run() {
+    passes(|world| {
+        world.node("kv1");
+        let look_up = |name: &str| name.to_socket_addrs().map(|all| all.map(|a| a.to_string()).collect::<Vec<_>>());
+        assert_eq!(look_up("kv1:80").expect("a node"), ["10.0.0.2:80", "[fd00::2]:80"]);
+        assert_eq!(look_up("localhost:1").expect("always"), ["127.0.0.1:1", "[::1]:1"]);
+        assert_eq!(look_up("10.1.2.3:5").expect("an address"), ["10.1.2.3:5"]);
+        assert!(look_up("example.com:80").expect_err("nobody").to_string().contains("Name or service not known"));
+
+        let mut list = std::ptr::null_mut();
+        // SAFETY: the list is libc's kind of list, read until its end and freed as libc frees it.
+        unsafe {
+            assert_eq!(libc::getifaddrs(&mut list), 0);
+            let mut seen = Vec::new();
+            let mut at = list;
+            while let Some(entry) = at.as_ref() {
+                let family = (*entry.ifa_addr).sa_family as i32;
+                seen.push((CStr::from_ptr(entry.ifa_name).to_str().expect("ASCII"), family));
+                at = entry.ifa_next;
+            }
+            let (lo, eth) = ("lo", "eth0");
+            let (link, v4, v6) = (libc::AF_PACKET, libc::AF_INET, libc::AF_INET6);
+            assert_eq!(seen, [(lo, link), (eth, link), (lo, v4), (lo, v6), (eth, v4), (eth, v6)]);
+            libc::freeifaddrs(list);
+            assert_eq!((libc::if_nametoindex(c"eth0".as_ptr()), libc::if_nametoindex(c"wlan7".as_ptr())), (2, 0));
+
+            let mut hints: libc::addrinfo = std::mem::zeroed();
+            hints.ai_socktype = libc::SOCK_STREAM;
+            hints.ai_flags = libc::AI_PASSIVE;
+            let mut found = std::ptr::null_mut();
+            assert_eq!(libc::getaddrinfo(std::ptr::null(), c"https".as_ptr(), &hints, &mut found), 0);
+            let port = (*(*found).ai_addr.cast::<libc::sockaddr_in>()).sin_port;
+            assert_eq!(((*found).ai_family, u16::from_be(port)), (libc::AF_INET, 443));
+            let (mut host, mut service) = ([0; 64], [0; 64]);
+            let asked = libc::getnameinfo((*found).ai_addr, 16, host.as_mut_ptr(), 64, service.as_mut_ptr(), 64, 0);
+            assert_eq!((asked, CStr::from_ptr(service.as_ptr())), (0, c"https"));
+            libc::freeaddrinfo(found);
+        }
+    });
 }

@@ -414,14 +414,6 @@ impl Descriptors {
         entry.is_some_and(|entry| entry.is_of(world))
     }
 
-    /// The description behind `number`, if that is the run's.
-    pub(crate) fn get(&self, world: &World, number: i32) -> Answer<Rc<Description>> {
-        match self.owner(world, number) {
-            Owner::Run(description) => Ok(description),
-            Owner::Kernel | Owner::Nobody => Err(Errno::BAD),
-        }
-    }
-
     /// Changes the flag FD_CLOEXEC of a number of the run, or reads it.
     fn close_on_exec(&self, number: i32, change: Option<bool>) -> Answer<bool> {
         let mut numbers = self.numbers.borrow_mut();

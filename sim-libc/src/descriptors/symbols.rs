@@ -6,6 +6,27 @@ use crate::raw;
 use libc::{c_void, epoll_event, fd_set, iovec, itimerspec, mmsghdr, msghdr, pollfd, sigset_t, sockaddr, socklen_t};
 use libc::{timespec, timeval};
 
+/// # Safety
+/// As pselect(2). The system call takes the mask of signals and its size behind one pointer.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pselect(
+    count: i32,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> i32 {
+    // The kernel may change it.
+    // SAFETY: the caller's promise: a timespec, or null.
+    let mut time = unsafe { timeout.as_ref() }.copied();
+    let time = time.as_mut().map_or(std::ptr::null_mut(), |time| &raw mut *time);
+    let mask = [mask as i64, 8];
+    let args = [count as i64, read as i64, write as i64, except as i64, time as i64, mask.as_ptr() as i64];
+    // SAFETY: the caller's promise, and locals.
+    unsafe { call(libc::SYS_pselect6, args) as i32 }
+}
+
 /// The call, in libc's convention.
 ///
 /// # Safety
@@ -37,7 +58,7 @@ macro_rules! calls {
 
         /// A symbol in an object file of an archive is linked only if somebody names it: here all are named.
         pub(crate) static SYMBOLS: &[crate::interpose::Symbol] =
-            &[$(crate::interpose::Symbol::new($name as *const ())),*];
+            &[$(crate::interpose::Symbol::new($name as *const ()),)* crate::interpose::Symbol::new(pselect as *const ())];
     };
 }
 

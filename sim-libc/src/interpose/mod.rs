@@ -64,7 +64,7 @@ pub struct Interposed {
 /// ```
 pub fn enable() -> Interposed {
     // A symbol in an object file of an archive is linked only if somebody names it: here all are named.
-    std::hint::black_box((&SYMBOLS, crate::descriptors::symbols::SYMBOLS));
+    std::hint::black_box((&SYMBOLS, crate::descriptors::symbols::SYMBOLS, crate::sockets::names::SYMBOLS));
     let before = ON.replace(true);
     if !before {
         threads::enter();

@@ -10,6 +10,7 @@
 
 mod address;
 pub(crate) mod calls;
+pub(crate) mod names;
 mod options;
 pub(crate) mod pipe;
 mod tcp;
