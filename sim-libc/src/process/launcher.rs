@@ -6,7 +6,7 @@
 
 use super::channel::{self, Note, NoteKind, OUTPUT_BYTES, Output, PAGE_BYTES, Page};
 use super::signals;
-use crate::{raw, trap};
+use crate::{raw, threads, trap};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -436,6 +436,7 @@ impl Forker {
             // Where it is forbidden the runs go on without, and `guarantees` says so.
             let _ = trap::install();
         }
+        threads::arenas::count();
         self.post.put(Mail::Ready);
         let parent = std::process::id() as i32;
         let mut mail = self.post.lock();

@@ -13,6 +13,7 @@
 //! What is deliberately absent: preemption. A thread that computes for ever without a call that waits is stuck, and the
 //! watchdog says so. Threads that libc starts for itself (aio, timers that notify by thread) are not ours and are refused.
 
+pub(crate) mod arenas;
 pub(crate) mod futex;
 pub(crate) mod queues;
 mod seat;

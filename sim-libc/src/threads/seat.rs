@@ -11,7 +11,7 @@
 //!
 //! The threads of a dead incarnation, and those that still wait when the run is over, stand where they stood for ever.
 
-use super::{SEATED, of};
+use super::{SEATED, arenas, of};
 use crate::interpose::real::real;
 use crate::{interpose, process, raw, trap};
 use libc::{c_void, pthread_t};
@@ -210,6 +210,7 @@ fn begin(world: &'static World) {
     }
     if process::captured() {
         stay_on_this_processor();
+        arenas::take_inherited();
     }
     of(world).seats.insert(ThreadId::FIRST, Rc::new(first));
     world.set_baton(&BATON);
