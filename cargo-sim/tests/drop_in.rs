@@ -273,7 +273,8 @@ const SLEEPS: &str =
 #[test]
 fn an_untouched_project_runs_and_a_second_time_builds_nothing() {
     let project = Project::new("untouched");
-    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", SLEEPS);
+    let ignored = format!("#[test]\n#[{}]\nfn too_slow() {{\n    panic!(\"it is not run\");\n}}\n", "ignore");
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", &format!("{SLEEPS}{ignored}"));
     let before = project.state();
     let target = shared_target();
     let test = ["test", "--offline", "--target-dir", &target];
@@ -283,6 +284,9 @@ fn an_untouched_project_runs_and_a_second_time_builds_nothing() {
     let again = accepted(project.command(&test));
     assert!(!again.contains("Compiling"), "nothing is built again: {again}");
     says(&again, "1 passed, 0 failed");
+    says(&again, "1 marked as ignored, left out: app::too_slow");
+    let named = project.refusal(&["test", "too_slow", "--offline", "--target-dir", &target]);
+    says(&named, "app::too_slow is marked as ignored: take the mark away to run it");
     assert!(project.state() == before, "also no lock");
 }
 

@@ -9,7 +9,7 @@ use crate::metadata::{Metadata, Package, cargo, host, metadata};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use toml_edit::DocumentMut;
 
 /// A test binary.
@@ -266,6 +266,10 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
         ("CARGO_PKG_NAME".to_owned(), package.name.clone()),
         ("CARGO_PKG_VERSION".to_owned(), package.version.clone()),
     ];
+    if kind == "proc-macro" {
+        // The compiler's own libraries.
+        environment.extend(compiler_libraries().map(|path| ("LD_LIBRARY_PATH".to_owned(), path)));
+    }
     if let Way::DropIn(_) | Way::Vendored(_) = &together.way {
         // What is kept beside a test belongs to the project; the folder that the test was compiled in is the shadow's.
         for (name, value) in [("SIM_DROP_IN", "1"), ("SIM_TEST_CRATE", &krate), ("SIM_DIR", &environment[0].1.clone())]
@@ -275,6 +279,14 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
     }
     let harness = fs::read_to_string(&manifest).is_ok_and(|text| harness(&text, kind, target));
     Some(Binary { path, krate, folder, environment, harness })
+}
+
+/// Where the tests of macros find the libraries that they are linked to.
+fn compiler_libraries() -> Option<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
+    let library = format!("{}/lib", String::from_utf8_lossy(&output.stdout).trim());
+    Some(std::env::var("LD_LIBRARY_PATH").map_or(library.clone(), |path| format!("{library}:{path}")))
 }
 
 /// Whether a target of a manifest has the usual test harness: all have that do not say otherwise.

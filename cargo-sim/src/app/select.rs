@@ -25,38 +25,56 @@ impl Test {
     }
 }
 
-/// Builds, lists and selects.
+/// Builds, lists and selects. Tests that are marked to be ignored are, as by `cargo test`.
 pub fn tests(select: &Select, name: Option<&str>) -> Result<Vec<Test>, Refused> {
-    let mut all = Vec::new();
+    let (mut all, mut ignored) = (Vec::new(), Vec::new());
     for binary in build(select)? {
-        all.extend(list(Rc::new(binary)));
+        list(Rc::new(binary), &mut all, &mut ignored);
     }
     let Some(name) = name else {
+        if !ignored.is_empty() {
+            warn(format_args!("{} marked as ignored, left out: {}", ignored.len(), ignored.join(", ")));
+        }
         return if all.is_empty() { Err(Refused("there are no tests here".into())) } else { Ok(all) };
     };
+    if let Some(test) = ignored.iter().find(|test| *test == name || test.ends_with(&format!("::{name}"))) {
+        return Err(Refused(format!("{test} is marked as ignored: take the mark away to run it")));
+    }
     let names: Vec<(&str, &str)> = all.iter().map(|t| (t.full.as_str(), t.name.as_str())).collect();
     let index = pick(&names, name)?;
     Ok(vec![all[index].clone()])
 }
 
-fn list(binary: Rc<Binary>) -> Vec<Test> {
+fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) {
     if !binary.harness {
         // Its `main` does what it likes with arguments; all of it is one test.
         let name = binary.krate.clone();
-        return vec![Test { binary, full: name.clone(), name }];
+        all.push(Test { binary, full: name.clone(), name });
+        return;
     }
-    let listed = Command::new(&binary.path).args(["--list", "--format", "terse"]).current_dir(&binary.folder).output();
-    let text = match listed {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        _ => {
-            warn(format_args!("{} cannot list its tests and is left out", binary.path.display()));
-            return Vec::new();
-        }
+    let Some((names, marked)) = names(&binary, &[]).zip(names(&binary, &["--ignored"])) else {
+        warn(format_args!("{} cannot list its tests and is left out", binary.path.display()));
+        return;
     };
-    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    names
-        .map(|name| Test { binary: binary.clone(), name: name.to_owned(), full: format!("{}::{name}", binary.krate) })
-        .collect()
+    for name in names {
+        let full = format!("{}::{name}", binary.krate);
+        if marked.contains(&name) {
+            ignored.push(full);
+        } else {
+            all.push(Test { binary: binary.clone(), name, full });
+        }
+    }
+}
+
+/// What a binary calls its tests.
+fn names(binary: &Binary, which: &[&str]) -> Option<Vec<String>> {
+    let mut command = Command::new(&binary.path);
+    command.args(["--list", "--format", "terse"]).args(which).current_dir(&binary.folder);
+    // Not to enter a World for it.
+    command.envs(binary.environment.iter().filter(|(name, _)| !name.starts_with("SIM_")).map(|(k, v)| (k, v)));
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Some(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 /// The one that `name` means: exactly, or as a part that no other has. `names` are full and short ones.
