@@ -30,6 +30,8 @@ const PAGE: usize = 4096;
 /// What fits into a kernel buffer beside its `skb_shared_info`: of one page, and of the greatest that is not paged.
 const HEAD_ONE_PAGE: usize = PAGE - 320;
 const HEAD_GREATEST: usize = 4 * PAGE - 320;
+/// How much of a message is paged at most (`MAX_SKB_FRAGS`).
+const PAGED_GREATEST: usize = 17 * PAGE;
 /// The greatest piece of a stream (`SKB_MAX_HEAD(0) + UNIX_SKB_FRAGS_SZ`).
 const PIECE_BYTES: usize = HEAD_ONE_PAGE + 32_768;
 
@@ -146,7 +148,7 @@ struct Space {
 /// What a message of `len` bytes takes of kernel memory (`truesize`), if up to `head` of them are not paged: an `sk_buff`,
 /// a block from the allocator with room for `skb_shared_info`, and whole pages.
 fn cost(len: usize, head: usize) -> usize {
-    let paged = if len > head { (len - head).next_multiple_of(PAGE).min(len) } else { 0 };
+    let paged = if len > head { (len - head).min(PAGED_GREATEST).next_multiple_of(PAGE).min(len) } else { 0 };
     256 + (len - paged + 320).next_power_of_two().max(512) + paged.next_multiple_of(PAGE)
 }
 
