@@ -720,7 +720,8 @@ impl Disk {
 
     /// fcntl(2), F_SETFL with or without O_APPEND.
     pub fn set_append(&mut self, file: FileId, append: bool) -> Result<(), Errno> {
-        self.file(file).ok_or(Errno::EBADF)?.how.append = append;
+        let how = &mut self.file(file).ok_or(Errno::EBADF)?.how;
+        how.append = append && how.write;
         Ok(())
     }
 

@@ -257,7 +257,7 @@ impl Volume {
         if !(how.write || how.append) {
             return Err(Errno::EINVAL);
         }
-        let dir = self.lookup(path, true)?;
+        let dir = self.lookup(path, !how.no_follow)?;
         if !self.is_dir(dir) {
             return Err(Errno::ENOTDIR);
         }
@@ -460,7 +460,8 @@ impl Volume {
     pub fn rename(&mut self, from: &[u8], to: &[u8], taken: Taken, now: Instant) -> Result<(), Errno> {
         // Both parents before either name: the order of fs/namei.c, do_renameat2.
         let (from, to) = (self.place(from)?, self.place(to)?);
-        let (Last::Name(from), Last::Name(to)) = (from, to) else {
+        let Last::Name(from) = from else { return Err(Errno::EBUSY) };
+        let Last::Name(to) = to else {
             return Err(if taken == Taken::Refuse { Errno::EEXIST } else { Errno::EBUSY });
         };
         let moved = self.child(from.dir, &from.name)?.ok_or(Errno::ENOENT)?;

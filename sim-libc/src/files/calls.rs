@@ -177,6 +177,19 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
         let with = |f: &dyn Fn(&Description, &OpenFile, FileId) -> Answer<i64>| {
             let own = description(world, a)?;
             let file = file_of(&own)?;
+            // What a descriptor that only names a file is good for: open(2), O_PATH.
+            let names = matches!(
+                number,
+                libc::SYS_fstat
+                    | libc::SYS_newfstatat
+                    | libc::SYS_statx
+                    | libc::SYS_fstatfs
+                    | libc::SYS_fchdir
+                    | libc::SYS_linkat
+            );
+            if own.status.get() & libc::O_PATH != 0 && !names {
+                return Some(Err(Errno::BAD));
+            }
             Some(file.id(world).and_then(|id| f(&own, file, id)))
         };
         Some(match number {
@@ -218,6 +231,10 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
                 go_to(world, id);
                 Ok(0)
             }),
+            // Looked at before the descriptor is.
+            libc::SYS_flock if !matches!(b as i32 & !libc::LOCK_NB, libc::LOCK_SH | libc::LOCK_EX | libc::LOCK_UN) => {
+                Some(Err(Errno::INVALID))
+            }
             libc::SYS_flock => with(&|_, file, _| file.flock(world, b as i32)),
             libc::SYS_getdents64 => with(&|_, file, _| entries(world, file, b as *mut u8, c as usize)),
             libc::SYS_getdents => with(&|_, _, _| Err(Errno(libc::ENOSYS))),
@@ -359,6 +376,7 @@ unsafe fn about_path(world: &'static World, number: i64, args: [i64; 6]) -> Opti
                 let make = |path| done(world, Op::CreateDir(path, c as u32 & !umask(world)));
                 one(a, b, false, 1, Some("mkdir"), &make, &is_a_name)
             }
+            libc::SYS_symlinkat if text(a).is_ok_and(<[u8]>::is_empty) => Some(Err(Errno(libc::ENOENT))),
             libc::SYS_symlinkat => {
                 let make = |path| done(world, Op::CreateLink(text(a)?.to_vec(), path));
                 one(b, c, false, 2, Some("symlink"), &make, &is_a_name)
@@ -500,6 +518,9 @@ unsafe fn two(
 fn how(flags: i32, mode: u32) -> OpenHow {
     let has = |flag: i32| flags & flag == flag;
     let path_only = has(libc::O_PATH);
+    // With O_PATH all flags but three are ignored: open(2).
+    let flags = if path_only { flags & !(libc::O_TMPFILE & !libc::O_DIRECTORY) } else { flags };
+    let has = |flag: i32| flags & flag == flag;
     let access = flags & libc::O_ACCMODE;
     let unnamed = has(libc::O_TMPFILE);
     OpenHow {
@@ -523,7 +544,7 @@ unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32
     // SAFETY: the caller's promise.
     let given = unsafe { text(path)? };
     let how = how(flags, mode & 0o7777 & !umask(world));
-    if how.create && how.directory {
+    if how.create && how.directory || how.unnamed && !how.write {
         return Err(Errno::INVALID);
     }
     let follow = !(how.no_follow || how.create && how.exclusive);
@@ -563,7 +584,10 @@ unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32
         true => [&absolute, b"/#unnamed (deleted)".as_slice()].concat(),
         false => with_volume(world, |volume| volume.canonical(&absolute)).unwrap_or(absolute),
     };
-    let kept = libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_PATH | libc::O_DIRECTORY | libc::O_SYNC;
+    let kept = match how.path_only {
+        true => libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+        false => libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECTORY | libc::O_SYNC,
+    };
     add(world, OpenFile::new(file, canonical), flags & kept, flags & libc::O_CLOEXEC != 0)
 }
 
@@ -715,6 +739,23 @@ unsafe fn entries(world: &'static World, file: &OpenFile, out: *mut u8, room: us
     if too_small { Err(Errno::INVALID) } else { Ok(used as i64) }
 }
 
+/// What there is to copy at most: what the source holds now, and no part of itself (generic_copy_file_checks of
+/// fs/read_write.c).
+fn to_be_copied(
+    world: &'static World,
+    (from, read_at): (&OpenFile, Option<i64>),
+    (to, write_at): (&OpenFile, Option<i64>),
+    len: i64,
+) -> Answer<i64> {
+    let inode = from.inode(world)?;
+    let start = read_at.map_or_else(|| from.cursor(world), |at| Ok(at as u64))?;
+    let target = write_at.map_or_else(|| to.cursor(world), |at| Ok(at as u64))?;
+    let size = with_volume(world, |volume| volume.size(inode));
+    let count = (len as u64).min(size.saturating_sub(start));
+    let overlaps = target.saturating_add(count) > start && target < start.saturating_add(count);
+    if inode == to.inode(world)? && overlaps { Err(Errno::INVALID) } else { Ok(count as i64) }
+}
+
 /// copy_file_range(2) and sendfile(2): bytes from one descriptor to another, of which at least one is a file of the run.
 /// `None` if neither is.
 ///
@@ -736,13 +777,13 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
         let Some((own, file)) = source else {
             return Err(Errno(if files_only { libc::EXDEV } else { libc::EINVAL }));
         };
-        if own.status.get() & libc::O_ACCMODE == libc::O_WRONLY {
+        if own.status.get() & libc::O_ACCMODE == libc::O_WRONLY || own.status.get() & libc::O_PATH != 0 {
             return Err(Errno::BAD);
         }
         if files_only {
             let Some(into) = &target else { return Err(Errno(libc::EXDEV)) };
             let status = into.status.get();
-            if status & libc::O_ACCMODE == libc::O_RDONLY || status & libc::O_APPEND != 0 {
+            if status & libc::O_ACCMODE == libc::O_RDONLY || status & (libc::O_APPEND | libc::O_PATH) != 0 {
                 return Err(Errno::BAD);
             }
         }
@@ -752,6 +793,10 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
         if read_at.is_some_and(|at| at < 0) || write_at.is_some_and(|at| at < 0) {
             return Err(Errno::INVALID);
         }
+        let len = match target.as_deref().and_then(file_of) {
+            Some(into) if files_only => to_be_copied(world, (file, read_at), (into, write_at), len)?,
+            _ => len,
+        };
         let mut sum = 0i64;
         while sum < len {
             let want = ((len - sum) as usize).min(CHUNK);

@@ -217,7 +217,7 @@ impl OpenFile {
         Ok((first as u64, last as u64))
     }
 
-    fn cursor(&self, world: &'static World) -> Answer<u64> {
+    pub fn cursor(&self, world: &'static World) -> Answer<u64> {
         with_disk(world, |disk, _| disk.cursor(self.file)).ok_or(Errno::BAD)
     }
 }
@@ -304,7 +304,10 @@ impl Opened for OpenFile {
         });
     }
 
-    fn control(&self, _own: &Description, command: i32, argument: i64) -> Option<Answer<i64>> {
+    fn control(&self, own: &Description, command: i32, argument: i64) -> Option<Answer<i64>> {
+        if own.status.get() & libc::O_PATH != 0 {
+            return Some(Err(Errno::BAD));
+        }
         match command {
             libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW => {}
             libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {}
