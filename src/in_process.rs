@@ -1,6 +1,7 @@
 //! A run in this very process, without the hermetic one around it: for benches, for property tests that bring their own
 //! inputs, for the `Runtime` of a plain `#[test]`.
 
+use crate::drop_in::outside;
 use crate::sim::Sim;
 use sim_core::{Choices, Entered, Nested, NodeId, Outcome, Settings, Spawn, Verdict, World};
 use std::future::Future;
@@ -83,7 +84,8 @@ impl Sim {
         };
         let world = entered.world();
         let _interposed = sim_libc::interpose::enable();
-        let result = world.block_on(NodeId::OUTSIDE, async { body(Sim::current()).await }, Spawn::named("test"));
+        let body = outside(async { body(Sim::current()).await });
+        let result = world.block_on(NodeId::OUTSIDE, body, Spawn::named("test"));
         let outcome = world.outcome();
         match result {
             Ok(value) => Ended { verdict: Verdict::Passed, outcome, value: Some(value) },

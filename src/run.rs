@@ -2,7 +2,7 @@
 //! and what is left behind is collected. Who answers the questions and who reads the trace is given.
 
 use crate::Sim;
-use crate::drop_in::on_machine;
+use crate::drop_in::outside;
 use crate::plan::PlanState;
 use crate::report::{Deviation, Latency, Report};
 use sim_core::choices::{Choices, Stream};
@@ -97,7 +97,7 @@ where
 {
     let begun = begin(settings, choices, observe);
     let world = begun.world();
-    let body = on_machine(async { body(Sim::current()).await });
+    let body = outside(async { body(Sim::current()).await });
     let result = world.block_on(NodeId::OUTSIDE, body, spawn);
     let verdict = match result {
         Ok(Ok(())) => Verdict::Passed,

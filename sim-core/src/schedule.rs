@@ -420,7 +420,9 @@ impl World {
     /// The stable identity of a new thing of this sort that whoever acts makes.
     pub fn child_key(&self, sort: &'static str) -> u64 {
         let actor = self.actor.get();
-        let family = hash::key(&[actor.key, hash::text(sort), self.place_key(actor.node)]);
+        // The key of whoever acts tells its machine, too.
+        let maker = if actor.key == 0 { self.place_key(actor.node) } else { actor.key };
+        let family = hash::key(&[maker, 6]);
         let n = self.next_orphan(family);
         let key = hash::key(&[family, n as u64]);
         self.core.borrow_mut().choices.name_key(key, || format!("{sort} {n} of {}", self.node_name(actor.node)));

@@ -1,16 +1,24 @@
-//! The tokio runtime of a machine: made when the first of its programs is polled, turned by a task of its own, ended with
-//! that task when the machine dies.
+//! The tokio runtime of a machine: made when the first of its programs begins, turned by a task of its own, ended with that
+//! task when the machine dies.
+//!
+//! A machine's programs are *residents* of its runtime: they are polled where tokio polls the future of a `block_on`, inside
+//! the scheduler, with its budget, before the tasks that are ready. The body of a test stands outside the machines; it is
+//! polled by the World and only knows its runtime.
 
+use super::task::{Acting, Tag};
 use super::{Idle, tokio};
-use pin_project::{pin_project, pinned_drop};
 use sim_core::time::Timer;
 use sim_core::{GroupId, Spawn, World, waiting_for};
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 
 /// A tokio that makes runtimes.
 pub trait Tokio {
@@ -23,86 +31,240 @@ pub trait Runtime {
     /// Calls `f` with this as the current runtime.
     fn within(&self, f: &mut dyn FnMut());
 
-    /// Runs what is ready until nothing is, or for a while. Says what it waits for then, if it does.
-    fn turn(&self) -> Option<Idle>;
+    /// Runs what is ready until nothing is, or for a while. `residents` is called inside the scheduler, at first and
+    /// whenever the waker it was given is woken; it says whether it did anything. Says what the runtime waits for then, if
+    /// it does.
+    fn turn(&self, residents: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Option<Idle>;
 
     /// Ends it and drops its tasks, without waiting for its threads.
     fn shut_down(&self);
 }
 
-/// The runtimes of the machines' present incarnations.
-#[derive(Default)]
-struct Runtimes(RefCell<BTreeMap<GroupId, Rc<dyn Runtime>>>);
+/// The runtime of one incarnation of a machine, and who lives in it.
+struct House {
+    runtime: Rc<dyn Runtime>,
+    residents: RefCell<Vec<Rc<Resident>>>,
+    /// Of the task that turns it.
+    turning: RefCell<Option<Waker>>,
+}
 
-impl Runtimes {
-    /// The acting group's, made and set going at first.
-    fn of_actor(world: &'static World) -> Option<Rc<dyn Runtime>> {
+/// The houses of the machines' present incarnations.
+#[derive(Default)]
+struct Houses(RefCell<BTreeMap<GroupId, Rc<House>>>);
+
+impl Houses {
+    /// The acting group's, made and set going at first. `None` where there is no tokio, or the group is dead.
+    fn of_actor(world: &'static World) -> Option<Rc<House>> {
         let tokio = tokio()?;
         let group = world.acting_group();
-        let runtimes = world.extension::<Runtimes>();
-        if let Some(runtime) = runtimes.0.borrow().get(&group) {
-            return Some(runtime.clone());
+        let houses = world.extension::<Houses>();
+        if let Some(house) = houses.0.borrow().get(&group) {
+            return Some(house.clone());
         }
         if !world.actor_lives() {
             return None;
         }
-        let runtime = tokio.runtime();
-        runtimes.0.borrow_mut().insert(group, runtime.clone());
-        let turning = Turning { runtime: runtime.clone(), group, timer: None };
+        let house =
+            Rc::new(House { runtime: tokio.runtime(), residents: RefCell::default(), turning: RefCell::default() });
+        houses.0.borrow_mut().insert(group, house.clone());
+        let turning = Turning { house: house.clone(), group, timer: None };
         let _lives_with_its_group = world.spawn_in(group, None, turning, Spawn::named("tokio runtime"));
-        Some(runtime)
+        Some(house)
     }
 }
 
-/// `future`, polled and dropped inside the runtime of the machine that it runs on, if this process has such runtimes.
-pub(crate) fn on_machine<F: Future>(future: F) -> OnMachine<F> {
-    match tokio() {
-        None => OnMachine::Plain(future),
-        Some(_) => OnMachine::Inside { future: Some(Box::pin(future)), runtime: None },
+impl House {
+    fn admit(&self, resident: Rc<Resident>) {
+        self.residents.borrow_mut().push(resident);
+        if let Some(turning) = self.turning.borrow().as_ref() {
+            turning.wake_by_ref();
+        }
+    }
+
+    /// Polls the residents that were woken. Returns whether there were any.
+    fn poll_residents(&self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        let mut i = 0;
+        loop {
+            // One at a time: a resident may admit others.
+            let Some(resident) = self.residents.borrow().get(i).cloned() else { return any };
+            i += 1;
+            if !resident.woken.flag.swap(false, Relaxed) {
+                continue;
+            }
+            any = true;
+            if resident.poll(cx.waker()) {
+                i -= 1;
+                self.residents.borrow_mut().retain(|other| !Rc::ptr_eq(other, &resident));
+            }
+        }
     }
 }
 
-#[pin_project(PinnedDrop, project = Projected)]
-pub(crate) enum OnMachine<F> {
-    Plain(#[pin] F),
-    Inside { future: Option<Pin<Box<F>>>, runtime: Option<Rc<dyn Runtime>> },
+/// A program on a machine.
+struct Resident {
+    tag: Tag,
+    woken: Arc<Woken>,
+    /// `None` while it is polled, and when it is done.
+    body: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
+    /// Whether nobody waits for it any more.
+    evicted: Cell<bool>,
+    panic: RefCell<Option<Box<dyn Any + Send>>>,
+    /// Who waits for it.
+    owner: RefCell<Option<Waker>>,
+    done: Cell<bool>,
 }
 
-impl<F: Future> Future for OnMachine<F> {
+/// Which residents are to be polled.
+struct Woken {
+    flag: AtomicBool,
+    root: OnceLock<Waker>,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.flag.store(true, Relaxed);
+        if let Some(root) = self.root.get() {
+            root.wake_by_ref();
+        }
+    }
+}
+
+impl Resident {
+    /// Returns whether it is done.
+    fn poll(&self, root: &Waker) -> bool {
+        let Some(mut body) = self.body.borrow_mut().take() else { return true };
+        self.woken.root.get_or_init(|| root.clone());
+        let waker = Waker::from(self.woken.clone());
+        let _acting = Acting::begin(&self.tag);
+        let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(Poll::Pending) if !self.evicted.get() => {
+                *self.body.borrow_mut() = Some(body);
+                return false;
+            }
+            Ok(_) => {}
+            Err(payload) => *self.panic.borrow_mut() = Some(payload),
+        }
+        self.done.set(true);
+        drop(body);
+        if let Some(owner) = self.owner.borrow_mut().take() {
+            owner.wake();
+        }
+        true
+    }
+}
+
+/// `future` as a program of the machine that it is polled on.
+pub(crate) fn on_machine<F: Future + 'static>(future: F) -> OnMachine<F>
+where
+    F::Output: 'static,
+{
+    OnMachine { future: Some(Box::pin(future)), living: None }
+}
+
+/// A program of a machine. Without a tokio of ours it is polled by the World.
+pub(crate) struct OnMachine<F: Future> {
+    future: Option<Pin<Box<F>>>,
+    living: Option<Living<F::Output>>,
+}
+
+struct Living<T> {
+    house: Rc<House>,
+    resident: Rc<Resident>,
+    output: Rc<RefCell<Option<T>>>,
+}
+
+impl<F: Future> Unpin for OnMachine<F> {}
+
+impl<F: Future + 'static> Future for OnMachine<F>
+where
+    F::Output: 'static,
+{
     type Output = F::Output;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let (future, runtime) = match self.project() {
-            Projected::Plain(future) => return future.poll(cx),
-            Projected::Inside { future, runtime } => (future, runtime),
-        };
-        let Some(inner) = future else { unreachable!("a future is not polled after it was done") };
-        if runtime.is_none() {
-            *runtime = World::current().and_then(Runtimes::of_actor);
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if self.living.is_none() {
+            let Some(house) = World::current().and_then(Houses::of_actor) else {
+                let Some(future) = &mut self.future else { unreachable!("a program is not polled after its end") };
+                return future.as_mut().poll(cx);
+            };
+            self.living = self.future.take().map(|future| move_in(house, future));
         }
-        let Some(runtime) = runtime else { return inner.as_mut().poll(cx) };
-        let mut polled = Poll::Pending;
-        runtime.within(&mut || polled = inner.as_mut().poll(cx));
-        if polled.is_ready() {
-            runtime.within(&mut || drop(future.take()));
+        let Some(living) = &self.living else { unreachable!("a program is not polled after its end") };
+        let resident = &living.resident;
+        if !resident.done.get() {
+            *resident.owner.borrow_mut() = Some(cx.waker().clone());
+            waiting_for("what it does in its tokio runtime");
+            return Poll::Pending;
         }
-        polled
+        if let Some(panic) = resident.panic.borrow_mut().take() {
+            resume_unwind(panic);
+        }
+        match living.output.borrow_mut().take() {
+            Some(output) => Poll::Ready(output),
+            None => Poll::Pending,
+        }
     }
 }
 
-#[pinned_drop]
-impl<F> PinnedDrop for OnMachine<F> {
-    fn drop(self: Pin<&mut Self>) {
-        if let Projected::Inside { future, runtime: Some(runtime) } = self.project() {
-            runtime.within(&mut || drop(future.take()));
-        }
+fn move_in<F: Future + 'static>(house: Rc<House>, future: Pin<Box<F>>) -> Living<F::Output>
+where
+    F::Output: 'static,
+{
+    let output = Rc::new(RefCell::new(None));
+    let place = output.clone();
+    let body = async move {
+        let value = future.await;
+        *place.borrow_mut() = Some(value);
+    };
+    let resident = Rc::new(Resident {
+        tag: Tag::new(),
+        woken: Arc::new(Woken { flag: AtomicBool::new(true), root: OnceLock::new() }),
+        body: RefCell::new(Some(Box::pin(body))),
+        evicted: Cell::new(false),
+        panic: RefCell::default(),
+        owner: RefCell::default(),
+        done: Cell::new(false),
+    });
+    house.admit(resident.clone());
+    Living { house, resident, output }
+}
+
+impl<F: Future> Drop for OnMachine<F> {
+    fn drop(&mut self) {
+        let Some(Living { house, resident, output }) = self.living.take() else { return };
+        resident.evicted.set(true);
+        house.residents.borrow_mut().retain(|other| !Rc::ptr_eq(other, &resident));
+        let mut body = resident.body.borrow_mut().take();
+        let mut output = output.borrow_mut().take();
+        house.runtime.within(&mut || drop((body.take(), output.take())));
     }
+}
+
+/// `future`, the body of a test, which stands outside the machines: polled by the World, inside a runtime of its own.
+pub(crate) async fn outside<F: Future>(future: F) -> F::Output {
+    let house = World::current().and_then(Houses::of_actor);
+    let mut future = Box::pin(future);
+    let Some(house) = house else { return future.await };
+    let output = std::future::poll_fn(|cx| {
+        let mut polled = Poll::Pending;
+        house.runtime.within(&mut || polled = future.as_mut().poll(cx));
+        polled
+    })
+    .await;
+    let mut future = Some(future);
+    house.runtime.within(&mut || drop(future.take()));
+    output
 }
 
 /// The task that turns a machine's runtime: woken when something of it is ready, or its next timer is due.
 struct Turning {
-    runtime: Rc<dyn Runtime>,
+    house: Rc<House>,
     group: GroupId,
     timer: Option<Timer>,
 }
@@ -112,7 +274,10 @@ impl Future for Turning {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.timer = None;
-        let Some(idle) = self.runtime.turn().filter(|idle| idle.poll_ready(cx).is_pending()) else {
+        let house = self.house.clone();
+        house.turning.borrow_mut().get_or_insert_with(|| cx.waker().clone());
+        let turned = house.runtime.turn(&mut |cx| house.poll_residents(cx));
+        let Some(idle) = turned.filter(|idle| idle.poll_ready(cx).is_pending()) else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
@@ -130,9 +295,9 @@ impl Future for Turning {
 impl Drop for Turning {
     fn drop(&mut self) {
         if let Some(world) = World::current() {
-            let taken = world.extension::<Runtimes>().0.borrow_mut().remove(&self.group);
+            let taken = world.extension::<Houses>().0.borrow_mut().remove(&self.group);
             drop(taken);
         }
-        self.runtime.shut_down();
+        self.house.runtime.shut_down();
     }
 }

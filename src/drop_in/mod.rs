@@ -11,7 +11,7 @@ mod machine;
 mod program;
 mod task;
 
-pub(crate) use machine::on_machine;
+pub(crate) use machine::{on_machine, outside};
 pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};

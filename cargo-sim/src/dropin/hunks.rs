@@ -11,20 +11,6 @@ pub const HUNKS: &[Hunk] = &[
         replace: "#[doc(hidden)]\npub mod __sim;\nmod loom;",
         versions: Versions::ALL,
     },
-    Hunk {
-        name: "the cooperative budget of a machine's program, where it was",
-        file: "lib.rs",
-        anchor: "pub mod __sim;",
-        replace: "pub mod __sim;\n#[cfg(feature = \"rt\")]\nmod __sim_budget {\n    pub(crate) use crate::runtime::coop::budget;\n}",
-        versions: Versions::before(44),
-    },
-    Hunk {
-        name: "the cooperative budget of a machine's program",
-        file: "lib.rs",
-        anchor: "pub mod __sim;",
-        replace: "pub mod __sim;\n#[cfg(feature = \"rt\")]\nmod __sim_budget {\n    pub(crate) use crate::task::coop::budget;\n}",
-        versions: Versions::from(44),
-    },
     // A task's stable identity and the count of its wakes, in its header.
     Hunk {
         name: "a task's identity",

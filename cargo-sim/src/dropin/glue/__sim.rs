@@ -20,7 +20,7 @@ mod machine {
     use ::sim::drop_in::{Idle, step};
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
-    use std::task::Poll;
+    use std::task::{Context, Poll};
 
     pub(super) struct Generated;
 
@@ -40,15 +40,21 @@ mod machine {
     impl ::sim::drop_in::Runtime for Machine {
         fn within(&self, f: &mut dyn FnMut()) {
             let _current = self.handle.enter();
-            crate::__sim_budget::budget(f)
+            f()
         }
 
-        fn turn(&self) -> Option<Idle> {
+        fn turn(&self, residents: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Option<Idle> {
             let runtime = self.runtime.borrow();
             let runtime = runtime.as_ref().expect("a machine that was shut down is not turned");
             let idle = Cell::new(false);
-            // Polled first of all, and again when the driver has nothing more to do.
-            let until_idle = std::future::poll_fn(|_| if idle.get() { Poll::Ready(()) } else { Poll::Pending });
+            // Polled first of all, when a resident is woken, and when the driver has nothing more to do. What a resident
+            // did is seen to before the turn ends.
+            let until_idle = std::future::poll_fn(|cx| {
+                if residents(cx) {
+                    idle.set(false);
+                }
+                if idle.get() { Poll::Ready(()) } else { Poll::Pending }
+            });
             step(
                 || runtime.block_on(until_idle),
                 || {
