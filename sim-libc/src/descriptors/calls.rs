@@ -39,6 +39,8 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => on(ours(world, number, args)?, |own| {
                 write(world, own, parts(b, c)?, offset(number != libc::SYS_writev, d)?)
             }),
+            // Looked at before the descriptor is.
+            libc::SYS_pread64 | libc::SYS_pwrite64 if d < 0 => -libc::EINVAL as i64,
             libc::SYS_pread64 => on(ours(world, number, args)?, |own| read(world, own, buffer(b, c)?, Some(d as u64))),
             libc::SYS_pwrite64 => {
                 on(ours(world, number, args)?, |own| write(world, own, buffer(b, c)?, Some(d as u64)))
@@ -248,8 +250,13 @@ unsafe fn read(world: &'static World, own: &Description, mut parts: Parts, at: O
     if own.status.get() & ACCESS == libc::O_WRONLY {
         return Err(Errno::BAD);
     }
+    let listed = matches!(parts, Parts::Many(_));
     // SAFETY: the caller's promise.
     let into = unsafe { parts.as_slices_mut() };
+    // As for a write.
+    if listed && into.is_empty() {
+        return Ok(0);
+    }
     if let Object::Other(other) = &own.object {
         return other.read(own, at, into);
     }
@@ -292,8 +299,13 @@ unsafe fn write(world: &'static World, own: &Description, mut parts: Parts, at: 
     if own.status.get() & ACCESS == libc::O_RDONLY {
         return Err(Errno::BAD);
     }
+    let listed = matches!(parts, Parts::Many(_));
     // SAFETY: the caller's promise.
     let from = unsafe { parts.as_slices() };
+    // A list of nothing writes nothing, whatever it is (Linux, vfs_writev()).
+    if listed && from.is_empty() {
+        return Ok(0);
+    }
     if let Object::Other(other) = &own.object {
         return other.write(own, at, from);
     }
@@ -304,13 +316,21 @@ unsafe fn write(world: &'static World, own: &Description, mut parts: Parts, at: 
         Object::Socket(socket) => socket.send(own, world, from, 0, None),
         Object::Pipe(_) if from.is_empty() => Ok(0),
         Object::Pipe(pipe) => pipe.write(own, from),
+        // Each part is a write of its own (Linux, do_loop_readv_writev()).
         Object::EventFd(eventfd) => {
-            let mut number = [0; 8];
-            let bytes = from.iter().flat_map(|part| part.iter());
-            if number.iter_mut().zip(bytes).map(|(place, byte)| *place = *byte).count() < 8 {
-                return Err(Errno::INVALID);
+            let mut sum = 0;
+            for part in from {
+                let number = part.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes)).ok_or(Errno::INVALID);
+                match number.and_then(|number| eventfd.write(own, number)) {
+                    Ok(()) => sum += 8,
+                    Err(errno) if sum == 0 => return Err(errno),
+                    Err(_) => break,
+                }
+                if part.len() > 8 {
+                    break;
+                }
             }
-            eventfd.write(own, u64::from_ne_bytes(number)).map(|()| 8)
+            if from.is_empty() { Err(Errno::INVALID) } else { Ok(sum) }
         }
         Object::Timer(_) | Object::Epoll(_) | Object::Kernel(_) | Object::Other(_) => Err(Errno::INVALID),
     }
@@ -413,6 +433,7 @@ unsafe fn ioctl(own: &Description, request: u64, argument: *mut i32) -> Answer<i
             let unread = match &own.object {
                 Object::Socket(socket) => socket.unread()?,
                 Object::Pipe(pipe) => pipe.unread()?,
+                Object::Epoll(_) => return Err(Errno::INVALID),
                 Object::Other(other) => other.unread()?,
                 _ => return Err(Errno(libc::ENOTTY)),
             };
