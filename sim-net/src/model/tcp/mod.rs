@@ -377,12 +377,10 @@ impl Network {
     /// Where a stream stands.
     pub fn stream_state(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<StreamState, Errno> {
         let connection = self.held(id)?;
-        let [own, incoming] = [id.side as usize, 1 - id.side as usize];
-        connection.halves[own].drain(cx.now);
-        let ended = connection.halves[own].fin == Fin::Sent && connection.halves[incoming].fin_received;
-        Ok(match connection.ends[own].state {
+        let over = connection.is_over(id.side, cx.now);
+        Ok(match connection.ends[id.side as usize].state {
             State::Absent | State::SynSent | State::SynReceived => StreamState::Connecting,
-            State::Established if ended && connection.halves[own].is_drained() => StreamState::Closed,
+            State::Established if over => StreamState::Closed,
             State::Established => StreamState::Connected,
             State::Gone => StreamState::Closed,
         })
@@ -501,6 +499,7 @@ impl Network {
     fn rst_arrives(&mut self, id: Id, side: u8, cx: &mut DeviceCx<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let incoming_ended = connection.halves[1 - side as usize].fin_received;
+        let over = connection.is_over(side, cx.now);
         let error = match connection.ends[side as usize].state {
             State::Gone | State::Absent => return,
             State::SynSent => Errno::ECONNREFUSED,
@@ -508,6 +507,7 @@ impl Network {
                 return self.drop_embryo(id, cx);
             }
             // Linux, tcp_reset(): EPIPE where the peer's FIN came before, ECONNRESET otherwise.
+            State::Established if over => return,
             State::Established if incoming_ended => Errno::EPIPE,
             State::Established => Errno::ECONNRESET,
         };
@@ -546,8 +546,11 @@ impl Network {
         }
         let state = end.state;
         let unread = connection.halves[1 - side as usize].unread() > 0;
+        let over = connection.is_over(side, cx.now);
         let abort = unread || connection.ends[side as usize].options.linger == Some(Duration::ZERO);
         match state {
+            // Nothing is left to be reset.
+            State::Established if over => connection.ends[side as usize].state = State::Gone,
             State::Established if abort => self.abort(id, side, cx),
             State::Established => {
                 cx.event(self.end_node(id, side), "tcp.close", || self.describe_connection(id, side));
@@ -629,6 +632,17 @@ impl Network {
 }
 
 impl Connection {
+    /// Whether both directions have ended as this side knows: what it sent is acknowledged with its FIN, and the peer's
+    /// FIN is there. Linux: TIME_WAIT or CLOSE.
+    fn is_over(&mut self, side: u8, now: Instant) -> bool {
+        let (own, incoming) = (side as usize, 1 - side as usize);
+        if self.halves[own].fin != Fin::Sent || !self.halves[incoming].fin_received {
+            return false;
+        }
+        self.halves[own].drain(now);
+        self.halves[own].is_drained()
+    }
+
     fn describe(&self, from: u8, net: &Network) -> String {
         let (a, b) = (&self.ends[from as usize], &self.ends[1 - from as usize]);
         format!("{}({})->{}({})", net.name(a.node), a.addr, net.name(b.node), b.addr)

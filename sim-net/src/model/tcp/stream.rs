@@ -252,6 +252,15 @@ impl Network {
             self.buffers.give(segment.payload);
             return self.abort(id, to, cx);
         }
+        // RFC 1122 section 4.2.2.13; Linux, tcp_rcv_state_process(): so too if it was shut down both ways.
+        if segment.kind == Kind::Data
+            && connection.ends[to as usize].read_shut
+            && connection.halves[to as usize].fin != Fin::No
+        {
+            self.buffers.give(segment.payload);
+            self.send_rst(id, to, cx);
+            return self.break_off(id, to, Errno::ECONNRESET, cx);
+        }
         let half = &mut connection.halves[from as usize];
         if segment.kind == Kind::Probe || segment.seq < half.next || half.fin_received {
             self.buffers.give(segment.payload);
@@ -430,7 +439,8 @@ impl Connection {
                 break;
             }
         }
-        if n > 0 || room == 0 || half.fin_received {
+        // Without room it is 0 where bytes wait, and otherwise waits like any read.
+        if n > 0 || (room == 0 && !half.ready.is_empty()) || half.fin_received {
             return Ok(Some(n));
         }
         let read_shut = self.ends[side].read_shut;
