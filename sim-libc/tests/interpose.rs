@@ -280,6 +280,38 @@ fn changing_real_files_is_an_escape_and_reading_is_not() {
     std::fs::remove_dir_all(&dir).expect("ours");
 }
 
+/// In a process that was not forked for the run, among real threads.
+#[test]
+fn threads_of_a_run_take_turns_also_in_process() {
+    let program = |_: &'static World| {
+        let (send, receive) = std::sync::mpsc::sync_channel(0);
+        let began = Instant::now();
+        for i in 0..3u32 {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                for n in 0..5 {
+                    std::thread::sleep(Duration::from_millis(n * 10));
+                    send.send(i).expect("somebody listens");
+                }
+            });
+        }
+        drop(send);
+        let order: Vec<u32> = receive.iter().collect();
+        assert_eq!((order.len(), began.elapsed().as_millis()), (15, 100));
+        order
+    };
+    let orders: Vec<_> = (0..20).map(|seed| (run(seed, program), run(seed, program))).collect();
+    assert!(orders.iter().all(|(first, second)| first.is_ok() && first == second));
+    assert!(orders.iter().any(|(first, _)| *first != orders[0].0), "every seed had the same order");
+    // A run without threads is what it would have been on a thread that never ran one with threads.
+    let slept = |world: &'static World| {
+        std::thread::sleep(Duration::from_secs(1));
+        (world.now(), world.outcome().steps)
+    };
+    let fresh = std::thread::spawn(move || passes(slept)).join().expect("no panic");
+    assert_eq!(passes(slept), fresh);
+}
+
 #[test]
 fn a_thread_without_a_world_is_left_alone() {
     let before = Instant::now();
