@@ -505,6 +505,7 @@ struct Side {
     root: String,
     root_fd: i32,
     open: Vec<i32>,
+    user: u32,
 }
 
 fn text(s: &str) -> CString {
@@ -531,6 +532,12 @@ fn shown(stat: &libc::stat) -> String {
 impl Side {
     fn fd(&self, n: usize) -> i32 {
         if self.open.is_empty() { 9_999 } else { self.open[n % self.open.len()] }
+    }
+
+    /// access(2) asks for the real user's rights, which [`be`] does not change: of others only whether the file is there.
+    fn access(&self, dir: i32, path: &CString, wanted: u64) -> i32 {
+        // SAFETY: C strings and numbers.
+        unsafe { libc::faccessat(dir, path.as_ptr(), if self.user == 0 { wanted as i32 } else { 0 }, 0) }
     }
 
     /// Makes call number `what` with arguments from `calls`, and says what came of it.
@@ -699,6 +706,8 @@ impl Side {
                 ),
                 30 => {
                     let mode = calls.one(&[0o777, 0o600, 0o4755, 0o1777, 0o000, 0o111]);
+                    // Paths begin at the root here: a directory above that nobody may search would be in the way.
+                    let mode = if self.user == 0 { mode } else { mode | 0o700 };
                     match pick & 1 {
                         0 => format!("chmod {path} {mode:o}: {}", said(libc::chmod(f.as_ptr(), mode) as i64)),
                         _ => format!("fchmod {mode:o}: {}", said(libc::fchmod(fd, mode) as i64)),
@@ -742,7 +751,7 @@ impl Side {
                 }
                 33 => format!("truncate {path} {at}: {}", said(libc::truncate(f.as_ptr(), at) as i64)),
                 34 if seeks_data => {
-                    format!("access {path}: {}", said(libc::access(f.as_ptr(), (pick % 8) as i32) as i64))
+                    format!("access {path}: {}", said(self.access(libc::AT_FDCWD, &f, pick % 8) as i64))
                 }
                 34 => {
                     let mode = calls.one(&[
@@ -792,23 +801,20 @@ impl Side {
                         );
                         format!("chown {path}: {}", said(n as i64))
                     }
-                    _ => format!(
-                        "access {path}: {}",
-                        said(libc::faccessat(dir, p.as_ptr(), (pick / 4 % 8) as i32, 0) as i64)
-                    ),
+                    _ => format!("access {path}: {}", said(self.access(dir, &p, pick / 4 % 8) as i64)),
                 },
             }
         };
         result
     }
 
-    fn begin(top: String, root: String) -> Side {
+    fn begin(user: u32, top: String, root: String) -> Side {
         fs::create_dir(&root).expect("new");
         fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).expect("ours");
         // SAFETY: a C string.
         let root_fd = unsafe { libc::open(text(&root).as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY) };
         assert!(root_fd >= 0);
-        Side { top, root, root_fd, open: Vec::new() }
+        Side { top, root, root_fd, open: Vec::new(), user }
     }
 
     fn end(&mut self) {
@@ -844,17 +850,18 @@ fn compare(base: &Path, user: u32, rounds: std::ops::Range<u64>, length: u32) ->
             fs::create_dir_all(place).expect("a place to work");
             fs::set_permissions(place, fs::Permissions::from_mode(0o777)).expect("ours");
         };
+        be(user);
         make(&real_root);
         let entered = World::enter(Settings::default(), Choices::seeded(round)).expect("no run inside another");
         let world = entered.world();
         world.plug(files::disk_of(User { user, group: user, groups: Vec::new() }));
         let node = world.node("kv0");
-        be(user);
-        let mut real = Side::begin(base.join("r").display().to_string(), real_root.join("root").display().to_string());
+        let mut real =
+            Side::begin(user, base.join("r").display().to_string(), real_root.join("root").display().to_string());
         let _on = interpose::enable();
         let body = async move {
             make(&sim_root);
-            let mut ours = Side::begin(sim_top, sim_root.join("root").display().to_string());
+            let mut ours = Side::begin(user, sim_top, sim_root.join("root").display().to_string());
             let (mut calls, mut again) = (Calls(round), Calls(round));
             let mut log = Vec::new();
             for _ in 0..length {

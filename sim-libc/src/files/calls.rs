@@ -777,15 +777,24 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
         let Some((own, file)) = source else {
             return Err(Errno(if files_only { libc::EXDEV } else { libc::EINVAL }));
         };
-        if own.status.get() & libc::O_ACCMODE == libc::O_WRONLY || own.status.get() & libc::O_PATH != 0 {
+        // The order of fs/read_write.c: what only names a file, directories, then how each was opened.
+        let only_names = |own: &Description| own.status.get() & libc::O_PATH != 0;
+        if only_names(own) || target.as_deref().is_some_and(only_names) {
             return Err(Errno::BAD);
         }
         if files_only {
-            let Some(into) = &target else { return Err(Errno(libc::EXDEV)) };
+            let Some(into) = target.as_deref() else { return Err(Errno(libc::EXDEV)) };
+            let into_dir = file_of(into).is_some_and(|file| file.is_dir(world) == Ok(true));
+            if file.is_dir(world)? || into_dir {
+                return Err(Errno(libc::EISDIR));
+            }
             let status = into.status.get();
-            if status & libc::O_ACCMODE == libc::O_RDONLY || status & (libc::O_APPEND | libc::O_PATH) != 0 {
+            if status & libc::O_ACCMODE == libc::O_RDONLY || status & libc::O_APPEND != 0 {
                 return Err(Errno::BAD);
             }
+        }
+        if own.status.get() & libc::O_ACCMODE == libc::O_WRONLY {
+            return Err(Errno::BAD);
         }
         // SAFETY: the caller's promise: addresses of offsets, or 0.
         let (from_place, to_place) = unsafe { ((from_at as *mut i64).as_mut(), (to_at as *mut i64).as_mut()) };
