@@ -64,6 +64,11 @@ fn bits(readiness: Readiness) -> u32 {
         | when(readiness.error, ERR)
 }
 
+/// There is a network to ask: for what never leaves the machine, and may stand outside the machines as well.
+fn in_a_network(world: &World) -> Answer<()> {
+    if world.has_device::<sim_net::Net>() { Ok(()) } else { Err(Errno(libc::EAFNOSUPPORT)) }
+}
+
 /// The node that acts has a network; the outside and a World without one have not.
 fn on_a_machine(world: &World, call: &str) -> Answer<()> {
     if world.acting_node() == NodeId::OUTSIDE {
@@ -71,10 +76,7 @@ fn on_a_machine(world: &World, call: &str) -> Answer<()> {
         crate::interpose::escape(world, what);
         return Err(Errno(libc::ENETDOWN));
     }
-    if !world.has_device::<sim_net::Net>() {
-        return Err(Errno(libc::EAFNOSUPPORT));
-    }
-    Ok(())
+    in_a_network(world)
 }
 
 /// `addr` in the family of a socket, if it has a place there.
@@ -135,7 +137,7 @@ impl Socket {
             (libc::AF_UNIX, _) if protocol != 0 && protocol != libc::AF_UNIX => return Err(PROTOCOL),
             (libc::AF_UNIX, _) => {
                 unix::kind_of(kind)?;
-                on_a_machine(world, "socket")?;
+                in_a_network(world)?;
                 Body::Unix(Unix::new(world, kind)?)
             }
             (libc::AF_NETLINK, _) => {
@@ -144,7 +146,9 @@ impl Socket {
             }
             _ => return Err(Errno(libc::EAFNOSUPPORT)),
         };
-        on_a_machine(world, "socket")?;
+        if !matches!(body, Body::Unix(_)) {
+            on_a_machine(world, "socket")?;
+        }
         let protocol = match &body {
             Body::Tcp(_) => libc::IPPROTO_TCP,
             Body::Udp(_) => libc::IPPROTO_UDP,
@@ -166,7 +170,7 @@ impl Socket {
             return Err(Errno(libc::EPROTONOSUPPORT));
         }
         unix::kind_of(kind)?;
-        on_a_machine(world, "socketpair")?;
+        in_a_network(world)?;
         let kept = Kind { family, kind: if kind == libc::SOCK_RAW { libc::SOCK_DGRAM } else { kind }, protocol: 0 };
         let wrap = |unix| Socket { kind: kept, options: Cell::new(Options::new(kept)), body: Body::Unix(unix) };
         Ok(Unix::pair(world, kind)?.map(wrap))

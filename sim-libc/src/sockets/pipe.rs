@@ -13,7 +13,7 @@ pub(crate) struct PipeEnd(Pipe);
 impl PipeEnd {
     /// The reading and the writing end.
     pub(crate) fn pair(world: &World) -> Answer<[PipeEnd; 2]> {
-        super::on_a_machine(world, "pipe")?;
+        super::in_a_network(world)?;
         Ok(Pipe::new()?.map(PipeEnd))
     }
 

@@ -174,6 +174,13 @@ fn as_node<R>(call: &str, f: impl FnOnce(&mut Net, NodeId, &mut DeviceCx<'_>) ->
         "{call} was called outside the machines, where there is no address: run it on one, as in \
          sim.node(\"client\").run(...)"
     );
+    within(f)
+}
+
+/// The same for what never leaves the machine, and may stand outside the machines as well.
+fn within<R>(f: impl FnOnce(&mut Net, NodeId, &mut DeviceCx<'_>) -> Result<R, Errno>) -> io::Result<R> {
+    let world = world();
+    let node = world.acting_node();
     if !world.actor_lives() {
         return Err(error(Errno::ENETDOWN));
     }

@@ -1,6 +1,6 @@
 //! Pipe handles.
 
-use super::{Net, News, Readiness, as_node, attempt, on, on_drop, poll, slot};
+use super::{Net, News, Readiness, attempt, on, on_drop, poll, slot, within};
 use crate::model::{Attempt, Errno, Id, PipeEnd};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, Waker};
@@ -22,11 +22,8 @@ impl Pipe {
     ///
     /// # Errors
     /// ENETDOWN for a dead program.
-    ///
-    /// # Panics
-    /// Outside the machines.
     pub fn new() -> io::Result<[Pipe; 2]> {
-        as_node("pipe", |net, node, _| {
+        within(|net, node, _| {
             let (id, epoch) = (net.pipe(node), net.epoch);
             Ok([PipeEnd::Read, PipeEnd::Write].map(|end| Pipe { id, end, epoch }))
         })

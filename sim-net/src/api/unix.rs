@@ -1,6 +1,6 @@
 //! Unix socket handles.
 
-use super::{Net, News, Readiness, as_node, attempt, on, on_drop, poll, slot};
+use super::{Net, News, Readiness, attempt, on, on_drop, poll, slot, within};
 use crate::model::{Attempt, Credentials, Id, Receive, Received, UnixKind};
 use sim_core::DeviceCx;
 use std::io::{self, IoSlice};
@@ -26,18 +26,15 @@ impl UnixSocket {
     ///
     /// # Errors
     /// ENETDOWN for a dead program.
-    ///
-    /// # Panics
-    /// Outside the machines.
     pub fn new(kind: UnixKind, owner: Credentials) -> io::Result<UnixSocket> {
-        as_node("socket(AF_UNIX)", |net, node, _| {
+        within(|net, node, _| {
             Ok(UnixSocket { id: net.unix_socket(node, kind, owner), epoch: net.epoch })
         })
     }
 
     /// Two sockets that are connected to each other (`socketpair`). Errors and panics are those of [`new`](Self::new).
     pub fn pair(kind: UnixKind, owner: Credentials) -> io::Result<[UnixSocket; 2]> {
-        as_node("socketpair(AF_UNIX)", |net, node, _| {
+        within(|net, node, _| {
             let epoch = net.epoch;
             Ok(net.unix_pair(node, kind, owner).map(|id| UnixSocket { id, epoch }))
         })
@@ -249,17 +246,11 @@ impl Drop for UnixSocket {
 
 /// Frees the path of a socket on the acting node, as unlinking its file does: whoever is bound there stays so, and nobody
 /// finds it any more. False if no socket was bound there.
-///
-/// # Panics
-/// Outside the machines.
 pub fn unix_unlink(path: &[u8]) -> io::Result<bool> {
-    as_node("unlink", |net, node, _| Ok(net.unix_unlink(node, path)))
+    within(|net, node, _| Ok(net.unix_unlink(node, path)))
 }
 
 /// Whether a path of the acting node is that of a socket's file.
-///
-/// # Panics
-/// Outside the machines.
 pub fn unix_is_bound(path: &[u8]) -> io::Result<bool> {
-    as_node("stat", |net, node, _| Ok(net.unix_is_bound(node, path)))
+    within(|net, node, _| Ok(net.unix_is_bound(node, path)))
 }
