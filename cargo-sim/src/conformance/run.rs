@@ -3,6 +3,7 @@
 use super::Mode;
 use super::class::Class;
 use super::project::Built;
+use crate::app::say::warn;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io;
@@ -94,6 +95,9 @@ pub fn all(files: &[Built], how: &How) -> Result<Vec<Tested>, String> {
     let work = |worker: usize| -> Result<(), String> {
         let own = place.path().join(worker.to_string());
         while let Some((index, binary)) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if (how.interrupted)() {
+                return Err("interrupted".into());
+            }
             let Tested { file, test, .. } = &results[*index];
             let end = one(file, test, binary, &own, how);
             ends.lock().map_err(|_| "a worker panicked".to_owned())?.push((*index, end?));
@@ -150,7 +154,10 @@ fn one(file: &str, test: &str, binary: &Path, own: &Path, how: &How) -> Result<E
     let to = File::create(&output).map_err(told)?;
     command.stdin(Stdio::null()).stdout(to.try_clone().map_err(told)?).stderr(to).process_group(0);
     let mut child = command.spawn().map_err(told)?;
-    let Some(status) = wait(&mut child, how).map_err(told)? else { return Ok(End::Hung) };
+    let Some(status) = wait(&mut child, how).map_err(told)? else {
+        warn(format_args!("{file}::{test} was ended, it took too long"));
+        return Ok(End::Hung);
+    };
     Ok(judge(status, &read(&results), &read(&output)))
 }
 
