@@ -532,7 +532,7 @@ fn datagram_sockets_poll_as_they_do_on_linux() {
         a.connect(([127, 0, 0, 1], 9).into()).expect("there is a route");
         a.send(None, b"nobody").expect("it is sent");
         sleep_ms(1).await;
-        assert_eq!((bell.rang(), words(a.readiness())), (1, "IN OUT ERR".into()));
+        assert_eq!((bell.rang(), words(a.readiness())), (1, "OUT ERR".into()));
         assert!(a.take_error().expect("it is open").is_some());
         a.shutdown(true, true).expect("it is connected");
         assert_eq!(words(a.readiness()), "IN OUT RDHUP HUP");

@@ -179,7 +179,8 @@ impl UdpSocket {
             let [read_closed, write_closed] = net.udp_shut(self.id)?;
             let hang_up = read_closed && write_closed;
             Ok(Readiness {
-                readable: net.received(self.id)?,
+                // An error alone gives nothing to read (Linux, udp_poll()).
+                readable: read_closed || net.unread_datagrams(self.id)?,
                 writable: true,
                 read_closed,
                 write_closed,

@@ -27,9 +27,7 @@ impl UnixSocket {
     /// # Errors
     /// ENETDOWN for a dead program.
     pub fn new(kind: UnixKind, owner: Credentials) -> io::Result<UnixSocket> {
-        within(|net, node, _| {
-            Ok(UnixSocket { id: net.unix_socket(node, kind, owner), epoch: net.epoch })
-        })
+        within(|net, node, _| Ok(UnixSocket { id: net.unix_socket(node, kind, owner), epoch: net.epoch }))
     }
 
     /// Two sockets that are connected to each other (`socketpair`). Errors and panics are those of [`new`](Self::new).

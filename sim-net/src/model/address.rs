@@ -326,7 +326,9 @@ impl Machine {
             _ if !bound.is_unspecified() => bound,
             IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            _ if to.is_loopback() => to,
+            // Also for 127.0.0.2: what the local routing table prefers.
+            IpAddr::V4(_) if to.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) if to.is_loopback() => to,
             IpAddr::V4(_) => self.v4.into(),
             IpAddr::V6(_) => self.v6.into(),
         };

@@ -283,7 +283,10 @@ impl Network {
     }
 
     /// Whether programs of `node` may bind to `ip`.
-    fn may_bind(&self, node: NodeId, ip: IpAddr) -> Result<(), Errno> {
+    fn may_bind(&self, node: NodeId, ip: IpAddr, how: BindOptions) -> Result<(), Errno> {
+        if how.v6_only && ip.is_ipv6() && ip.to_canonical().is_ipv4() {
+            return Err(Errno::EINVAL);
+        }
         let ip = ip.to_canonical();
         if ip.is_unspecified() || ip.is_loopback() || self.directory.owns(node, ip) {
             return Ok(());

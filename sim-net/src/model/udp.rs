@@ -30,7 +30,10 @@ pub(super) struct Datagram {
 
 /// What a socket knows about one destination.
 struct Peer {
+    /// As the program names it.
     to: SocketAddr,
+    /// Where that is.
+    at: SocketAddr,
     from: SocketAddr,
     link: u32,
     packets: Counter,
@@ -52,10 +55,26 @@ pub(super) struct Socket {
     ordinal: u32,
     ttl: u32,
     broadcast: bool,
+    /// IPV6_V6ONLY, which binding to an address of IPv6 sets, too.
+    v6_only: bool,
     /// What it holds for its reader; `None` for the network's default.
     capacity: Option<u32>,
     read_shut: bool,
     write_shut: bool,
+}
+
+impl Socket {
+    /// Where `to` is. The unspecified address is the machine itself: the address that the socket sends from if that is
+    /// one of IPv4 (`ip_route_output_key()`), or the loopback of the family that it is bound to.
+    fn destination(&self, to: SocketAddr) -> SocketAddr {
+        let own = self.addr.ip().to_canonical();
+        let ip = match to.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() && own.is_ipv4() && !own.is_unspecified() => own,
+            IpAddr::V6(ip) if ip.is_unspecified() && self.addr.is_ipv6() && own.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+            _ => return canonical(to),
+        };
+        SocketAddr::new(ip, to.port())
+    }
 }
 
 impl Network {
@@ -69,7 +88,7 @@ impl Network {
         how: BindOptions,
         cx: &mut DeviceCx<'_>,
     ) -> Result<Id, Errno> {
-        self.may_bind(node, addr.ip())?;
+        self.may_bind(node, addr.ip(), how)?;
         let id = self.sockets.insert(Socket {
             node,
             addr,
@@ -84,6 +103,8 @@ impl Network {
             ordinal: 0,
             ttl: 64,
             broadcast: false,
+            v6_only: addr.is_ipv6()
+                && (how.v6_only || !addr.ip().is_unspecified() && !addr.ip().to_canonical().is_ipv4()),
             capacity: None,
             read_shut: false,
             write_shut: false,
@@ -117,7 +138,9 @@ impl Network {
 
     /// Whom a socket is connected to.
     pub fn udp_peer(&mut self, id: Id) -> Result<SocketAddr, Errno> {
-        self.udp(id)?.connected.ok_or(Errno::ENOTCONN)
+        let socket = self.udp(id)?;
+        let peer = socket.connected.ok_or(Errno::ENOTCONN)?;
+        Ok(if socket.addr.is_ipv6() { mapped(peer) } else { peer })
     }
 
     /// IP_TTL, kept for who asks.
@@ -179,6 +202,11 @@ impl Network {
 
     /// Lets a socket send to `to` by default, and receive from there only.
     pub fn connect_udp(&mut self, id: Id, to: SocketAddr, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let socket = self.udp(id)?;
+        if to.is_ipv4() && socket.v6_only || to.is_ipv6() && socket.addr.is_ipv4() {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let to = self.udp(id)?.destination(to);
         let peer = self.peer(id, to, cx)?;
         let socket = self.udp(id)?;
         if let Some(peer) = peer
@@ -200,31 +228,39 @@ impl Network {
         cx: &mut DeviceCx<'_>,
     ) -> Result<usize, Errno> {
         let socket = self.udp(id)?;
-        if let Some(error) = socket.error.take() {
-            return Err(error);
-        }
         let to = to.or(socket.connected).ok_or(Errno::EDESTADDRREQ)?;
         if bytes.len() > DATAGRAM_BYTES {
             return Err(Errno::EMSGSIZE);
         }
-        if socket.write_shut {
-            return Err(Errno::EPIPE);
-        }
         let Some(peer) = self.peer(id, to, cx)? else {
-            let node = self.udp(id)?.node;
+            let node = self.may_send(id)?;
             cx.event(node, "net.drop", || format!("udp to {to}: nobody has the address"));
             return Ok(bytes.len());
         };
+        self.may_send(id)?;
         let mut payload = self.buffers.take();
         payload.extend_from_slice(bytes);
         let socket = self.udp(id)?;
-        let sender = socket.connected.map(|_| id);
-        let Peer { to, from, link, packets } = &mut socket.peers[peer as usize];
+        let Peer { at, from, link, packets, .. } = &mut socket.peers[peer as usize];
+        // Who sent to somebody else than its peer is not looked up by the error (Linux, __udp4_lib_err()).
+        let sender = socket.connected.filter(|peer| peer == at).map(|_| id);
         let question = packets.next();
-        let datagram = Datagram { from: *from, to: *to, payload, sender, question };
+        let datagram = Datagram { from: *from, to: *at, payload, sender, question };
         let packet = Packet { link: *link, sent: cx.now, body: Body::Datagram(datagram) };
         self.transmit(packet, question, cx);
         Ok(bytes.len())
+    }
+
+    /// A pending error is told once, before anything is sent; then whether the socket was shut down. Both come after
+    /// the question where the datagram would go, as in `sock_alloc_send_pskb()`.
+    #[inline]
+    fn may_send(&mut self, id: Id) -> Result<NodeId, Errno> {
+        let socket = self.udp(id)?;
+        match socket.error.take() {
+            Some(error) => Err(error),
+            None if socket.write_shut => Err(Errno::EPIPE),
+            None => Ok(socket.node),
+        }
     }
 
     /// The place of what a socket knows about `to`; `None` if nobody has that address.
@@ -248,10 +284,14 @@ impl Network {
         if addr.is_ipv4() && wanted.is_ipv6() {
             return Err(Errno::EAFNOSUPPORT);
         }
-        let to = canonical(wanted);
+        let to = socket.destination(wanted);
         let bound = if addr.ip().is_unspecified() && to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { addr.ip() };
-        if addr.is_ipv6() && to.is_ipv4() && !bound.to_canonical().is_ipv4() {
+        if to.is_ipv4() && self.udp(id)?.v6_only {
             return Err(Errno::ENETUNREACH);
+        }
+        // A socket that is bound to IPv4 in IPv6 reaches IPv4 only.
+        if to.is_ipv6() && addr.is_ipv6() && addr.ip().to_canonical().is_ipv4() {
+            return Err(Errno::EAFNOSUPPORT);
         }
         if to.port() == 0 {
             return Err(Errno::EINVAL);
@@ -274,7 +314,7 @@ impl Network {
         cx.choices.name_key(key, || format!("udp {}:{}->{}:{}", machine.name, addr.port(), peer.name, to.port()));
         let socket = self.udp(id)?;
         let place = socket.peers.len() as u32;
-        socket.peers.push(Peer { to: wanted, from, link, packets: Counter::new(key) });
+        socket.peers.push(Peer { to: wanted, at: to, from, link, packets: Counter::new(key) });
         socket.by_addr.insert((wanted.ip(), wanted.port()), place);
         socket.last = place;
         Ok(Some(place))
@@ -283,11 +323,10 @@ impl Network {
     /// A datagram is at its machine, which runs.
     pub(super) fn datagram_arrives(&mut self, datagram: Datagram, from: NodeId, to: NodeId, cx: &mut DeviceCx<'_>) {
         let Datagram { from: source, to: target, payload, sender, question } = datagram;
-        let target = canonical(target);
         let sockets = &self.sockets;
         let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port(), question.key, |bound| {
             match sockets.get(bound.owner)?.connected {
-                Some(peer) => (canonical(peer) == source).then_some(1),
+                Some(peer) => (peer == source).then_some(1),
                 None => Some(0),
             }
         });
@@ -355,6 +394,11 @@ impl Network {
     pub fn received(&mut self, id: Id) -> Result<bool, Errno> {
         let socket = self.udp(id)?;
         Ok(!socket.queue.is_empty() || socket.error.is_some() || socket.read_shut)
+    }
+
+    /// Whether a datagram waits.
+    pub fn unread_datagrams(&mut self, id: Id) -> Result<bool, Errno> {
+        Ok(!self.udp(id)?.queue.is_empty())
     }
 
     /// Closes a UDP socket; what waits in it is gone.

@@ -37,7 +37,7 @@ impl Network {
         how: BindOptions,
         cx: &mut DeviceCx<'_>,
     ) -> Result<Id, Errno> {
-        self.may_bind(node, addr.ip())?;
+        self.may_bind(node, addr.ip(), how)?;
         let fresh = Listener {
             node,
             addr,
@@ -158,6 +158,9 @@ impl Network {
             Some(id) => (self.listener_addr(id)?, *self.listener_options(id)?),
             None => (SocketAddr::new(any, 0), options),
         };
+        // The machine itself, at the address that it is called from (Linux, ip_route_output_key()).
+        let here = wanted.is_ipv4() && wanted.ip().is_unspecified() && !local.ip().is_unspecified();
+        let to = if here { SocketAddr::new(local.ip(), to.port()) } else { to };
         if bound.is_some() && local.is_ipv4() != wanted.is_ipv4() {
             return Err(Errno::EAFNOSUPPORT);
         }
