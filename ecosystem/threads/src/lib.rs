@@ -306,3 +306,33 @@ pub fn spins_with_yields() -> Vec<String> {
     assert_eq!(all.concat(), "012".repeat(5));
     all
 }
+
+/// Clocks and sleep by system calls that rustix makes itself, and by the processor's counter, on two threads.
+pub fn clocks_past_libc() -> Vec<String> {
+    use rustix::thread::{NanosleepRelativeResult, nanosleep, sched_yield};
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+    let seen = Seen::default();
+    let look = |seen: &Seen| {
+        let (monotonic, real) = (clock_gettime(ClockId::Monotonic), clock_gettime(ClockId::Realtime));
+        seen.add(format!("{} {}", monotonic.tv_nsec, real.tv_sec));
+        monotonic.tv_sec
+    };
+    let log = seen.clone();
+    let thread = thread::spawn(move || {
+        for _ in 0..3 {
+            sched_yield();
+            let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+            assert!(matches!(nanosleep(&second), NanosleepRelativeResult::Ok));
+            look(&log);
+        }
+    });
+    let clock = quanta::Clock::new();
+    let (before, began) = (look(&seen), clock.now());
+    thread.join().unwrap();
+    assert_eq!(look(&seen) - before, 3);
+    // quanta has measured the counter's speed against the clock.
+    let took = clock.now() - began;
+    assert!(took.abs_diff(Duration::from_secs(3)) < 10 * MS, "{took:?}");
+    seen.add(format!("{took:?}"));
+    seen.all()
+}

@@ -17,5 +17,5 @@ macro_rules! programs {
 programs! {
     mutex_and_condvar channel_and_sleep park_and_unpark scope_and_yield barrier_rwlock_once crossbeam_channels
     parking_lot_locks rayon_pool flume_and_a_pool_of_futures panics_and_destructors hash_order_clock_addresses
-    spins_with_yields
+    spins_with_yields clocks_past_libc
 }

@@ -52,7 +52,7 @@ pub(crate) fn deadline(world: &World, clock: clockid_t, limit: timespec, absolut
 ///
 /// # Safety
 /// `out` is valid for writes, or null.
-pub(super) unsafe fn get(world: &World, clock: clockid_t, out: *mut timespec) -> i64 {
+pub(crate) unsafe fn get(world: &World, clock: clockid_t, out: *mut timespec) -> i64 {
     let Some(ns) = read_ns(world, clock) else { return -libc::EINVAL as i64 };
     if out.is_null() {
         return -libc::EFAULT as i64;
@@ -64,7 +64,7 @@ pub(super) unsafe fn get(world: &World, clock: clockid_t, out: *mut timespec) ->
 
 /// # Safety
 /// As [`get`].
-pub(super) unsafe fn get_day(world: &World, out: *mut timeval) -> i64 {
+pub(crate) unsafe fn get_day(world: &World, out: *mut timeval) -> i64 {
     let ns = world.read_wall_ns();
     if !out.is_null() {
         let tv = timeval { tv_sec: (ns / SECOND_NS) as i64, tv_usec: (ns % SECOND_NS / 1_000) as i64 };

@@ -6,7 +6,7 @@
 
 use super::channel::{self, Note, NoteKind, OUTPUT_BYTES, Output, PAGE_BYTES, Page};
 use super::signals;
-use crate::{raw, threads, trap};
+use crate::{raw, threads, trap, vdso};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -435,6 +435,7 @@ impl Forker {
         if self.limits.trap {
             // Where it is forbidden the runs go on without, and `guarantees` says so.
             let _ = trap::install();
+            vdso::replace();
         }
         threads::arenas::count();
         self.post.put(Mail::Ready);
