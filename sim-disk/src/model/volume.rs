@@ -465,6 +465,9 @@ impl Volume {
             return Err(if taken == Taken::Refuse { Errno::EEXIST } else { Errno::EBUSY });
         };
         let moved = self.child(from.dir, &from.name)?.ok_or(Errno::ENOENT)?;
+        if self.inode(to.dir).links == 0 {
+            return Err(Errno::ENOENT);
+        }
         let replaced = self.child(to.dir, &to.name)?;
         let moves_dir = self.is_dir(moved);
         match (taken, replaced) {
@@ -1099,6 +1102,11 @@ impl Volume {
             Ok(Found { last: Last::Name(place), .. }) => place.dir,
             _ => ROOT,
         }
+    }
+
+    /// The inode number behind a place, if there is anything.
+    pub(super) fn number_of(&self, inode: InodeId) -> Option<u64> {
+        self.inodes.get(inode.0 as usize).map(|i| i.number)
     }
 
     pub(super) fn inode(&self, inode: InodeId) -> &Inode {

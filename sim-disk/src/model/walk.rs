@@ -1,7 +1,6 @@
 //! From paths to inodes: path_resolution(7).
 //!
-//! Working directories and descriptors of directories are not known here; who has one asks
-//! [`Volume::path_of_dir`] first. A path that leads to something of the system's own ends in EXDEV, and
+//! A path begins at the root, or at a directory that somebody has open: [`Volume::path_from`]. A path that leads to something of the system's own ends in EXDEV, and
 //! [`Volume::leads_out`] says where it leads.
 
 use super::below::BelowKind;
@@ -65,6 +64,42 @@ fn checked(path: &[u8]) -> Result<&[u8], Errno> {
 }
 
 impl Volume {
+    /// `path` from the directory `dir` on, in a form that all calls of a disk take: what no path holds, a 0, then who the
+    /// directory is, and the path. It names nothing once the directory is gone for good.
+    pub fn path_from(&self, dir: InodeId, path: &[u8]) -> Vec<u8> {
+        [[0].as_slice(), &dir.0.to_be_bytes(), &self.inode(dir).number.to_be_bytes(), path].concat()
+    }
+
+    /// Where a path begins, and the path from there on.
+    fn begin<'a>(&self, path: &'a [u8]) -> Result<(InodeId, &'a [u8]), Errno> {
+        let Some((slot, rest)) = path.strip_prefix(&[0]).and_then(|rest| rest.split_first_chunk::<4>()) else {
+            return Ok((ROOT, checked(path)?));
+        };
+        let (number, rest) = rest.split_first_chunk::<8>().ok_or(Errno::EINVAL)?;
+        let dir = InodeId(u32::from_be_bytes(*slot));
+        match self.number_of(dir) == Some(u64::from_be_bytes(*number)) {
+            true => Ok((dir, checked(rest)?)),
+            false => Err(Errno::ENOENT),
+        }
+    }
+
+    /// A path for reports.
+    pub(crate) fn shown(&self, path: &[u8]) -> String {
+        let path = match self.begin(path) {
+            Ok((dir, rest)) if dir != ROOT => join(&self.path_of_dir(dir).unwrap_or_default(), rest),
+            _ => path.to_vec(),
+        };
+        String::from_utf8_lossy(&path).into_owned()
+    }
+
+    /// The directory that `dir` is in. A directory that was removed is in none.
+    fn parent(&self, dir: InodeId) -> Result<InodeId, Errno> {
+        if dir != ROOT && self.inode(dir).links == 0 {
+            return Err(Errno::ENOENT);
+        }
+        Ok(self.dir(dir).parent.unwrap_or(ROOT))
+    }
+
     /// The file, directory or link of this path; what a symbolic link at its end leads to if `follow`.
     pub fn lookup(&mut self, path: &[u8], follow: bool) -> Result<InodeId, Errno> {
         self.find(path, follow)?.inode.ok_or(Errno::ENOENT)
@@ -98,7 +133,8 @@ impl Volume {
     /// The same; what is to be created must not end in a slash, nor must a link that leads there.
     pub(super) fn find_or_create(&mut self, path: &[u8], follow: bool, create: bool) -> Result<Found, Errno> {
         let mut hops = 0;
-        let (mut from, mut path) = (ROOT, checked(path)?.to_vec());
+        let (mut from, path) = self.begin(path)?;
+        let mut path = path.to_vec();
         let mut must_be_dir = false;
         loop {
             let last = self.place_from(from, &path, &mut hops)?;
@@ -139,7 +175,8 @@ impl Volume {
 
     /// The directory of the last part of `path`, and that part: what calls need that make or remove a name.
     pub(super) fn place(&mut self, path: &[u8]) -> Result<Last, Errno> {
-        self.place_from(ROOT, checked(path)?, &mut 0)
+        let (from, path) = self.begin(path)?;
+        self.place_from(from, path, &mut 0)
     }
 
     fn place_from(&mut self, from: InodeId, path: &[u8], hops: &mut u32) -> Result<Last, Errno> {
@@ -148,16 +185,24 @@ impl Volume {
             return Ok(Last::Root);
         }
         let start = path[..end].iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
-        let dir = self.walk(from, &path[..start], hops)?;
+        let dir = self.walk(from, &path[..start], hops).map_err(|e| self.leads_on(e, &path[start..]))?;
         if !self.may(dir, SEARCH) {
             return Err(Errno::EACCES);
         }
         Ok(match &path[start..end] {
             b"." => Last::Dot(dir),
-            b".." => Last::DotDot(self.dir(dir).parent.unwrap_or(ROOT)),
+            b".." => Last::DotDot(self.parent(dir)?),
             name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
             name => Last::Name(Place { dir, name: Name::from(name), slash: end < path.len() }),
         })
+    }
+
+    /// What is behind where a path led out belongs to where it leads.
+    fn leads_on(&mut self, error: Errno, rest: &[u8]) -> Errno {
+        if error == Errno::EXDEV && !rest.is_empty() {
+            self.led_out_to = join(&self.led_out_to, rest);
+        }
+        error
     }
 
     /// The directory that all of `path` leads to.
@@ -168,17 +213,18 @@ impl Volume {
             let end = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
             let part = &rest[..end];
             rest = &rest[(end + 1).min(rest.len())..];
-            let Kind::Dir(dir) = &self.inode(at).kind else { return Err(Errno::ENOTDIR) };
+            if !self.is_dir(at) {
+                return Err(Errno::ENOTDIR);
+            }
             if part.is_empty() {
                 continue;
             }
-            let parent = dir.parent.unwrap_or(ROOT);
             if !self.may(at, SEARCH) {
                 return Err(Errno::EACCES);
             }
             let next = match part {
                 b"." => at,
-                b".." => parent,
+                b".." => self.parent(at)?,
                 name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
                 name => self.child(at, name)?.ok_or(Errno::ENOENT)?,
             };
@@ -190,7 +236,7 @@ impl Volume {
                         return Err(Errno::ELOOP);
                     }
                     let target = target.to_vec();
-                    self.walk(at, &target, hops)?
+                    self.walk(at, &target, hops).map_err(|e| self.leads_on(e, rest))?
                 }
                 Kind::Foreign(path) => {
                     self.led_out_to = join(path, rest);

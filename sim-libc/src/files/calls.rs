@@ -6,8 +6,8 @@
 
 use super::open::{OpenFile, Random};
 use super::{
-    done, go_to, hold_dir, is_simulated, path_of, perform, real, real_call, set_umask, stat, umask, with_disk,
-    with_volume, working_dir,
+    done, go_to, hold_dir, is_simulated, perform, real, real_call, set_umask, stat, umask, with_disk, with_volume,
+    working_dir,
 };
 use crate::descriptors::{Answer, Description, Descriptors, Errno, Object, Owner, calls, keep_apart};
 use crate::interpose::{errno, escape, escapes};
@@ -25,7 +25,7 @@ const RANDOM: [&[u8]; 2] = [b"/dev/urandom", b"/dev/random"];
 
 /// Whose a path is, and what it is there.
 pub(super) enum Route {
-    /// An absolute path of the node's disk.
+    /// A path of the node's disk: an absolute one, or from an open directory on.
     Disk(Vec<u8>),
     /// An absolute path that the kernel answers for.
     Kernel(Vec<u8>),
@@ -137,32 +137,41 @@ pub(super) fn route(world: &'static World, dir: i64, path: &[u8], follow: bool) 
     }
     // Asked before anything is allocated: an allocator that begins may read about its machine there.
     let is_foreign = |tree: &&[u8]| path.strip_prefix(*tree).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
-    if real::FOREIGN.iter().any(|tree| is_foreign(&tree)) && !path.windows(3).any(|w| w == b"/..") {
+    if real::FOREIGN.iter().any(is_foreign) && !path.windows(3).any(|w| w == b"/..") {
         return Ok(Route::Kernel(path.to_vec()));
     }
     let absolute = if path.starts_with(b"/") {
         path.to_vec()
     } else {
         let base = match dir {
-            AT_CWD => working_dir(world)?,
+            AT_CWD => match super::working_file(world) {
+                Some(dir) => dir,
+                None => return Ok(on_disk(world, [&real::working_dir()?, b"/".as_slice(), path].concat(), follow)),
+            },
             number => match Descriptors::of(world).owner(world, number as i32) {
                 Owner::Run(own) => {
                     let file = file_of(&own).ok_or(Errno(libc::ENOTDIR))?;
                     if !file.is_dir(world)? {
                         return Err(Errno(libc::ENOTDIR));
                     }
-                    path_of(world, file.id(world)?)?
+                    file.id(world)?
                 }
                 Owner::Kernel => return real::is_dir(number).map(|()| Route::Elsewhere),
                 Owner::Nobody => return Err(Errno::BAD),
             },
         };
-        [&base, b"/".as_slice(), path].concat()
+        let base = super::inode_of(world, base)?;
+        with_volume(world, |volume| volume.path_from(base, path))
     };
-    Ok(match with_volume(world, |volume| volume.leads_out(&absolute, follow)) {
+    Ok(on_disk(world, absolute, follow))
+}
+
+/// What a path of the disk is, unless it leads to what is the kernel's.
+fn on_disk(world: &World, path: Vec<u8>, follow: bool) -> Route {
+    match with_volume(world, |volume| volume.leads_out(&path, follow)) {
         Some(real) => Route::Kernel(real),
-        None => Route::Disk(absolute),
-    })
+        None => Route::Disk(path),
+    }
 }
 
 /// Calls about the file behind a number. The outer `None`: it may be about a path. The inner one: the number is none of a
@@ -300,10 +309,7 @@ unsafe fn about_path(world: &'static World, number: i64, args: [i64; 6]) -> Opti
                     Some(call) => changes(world, call, &path),
                     None => reads(number, args, at, &path),
                 }),
-                Ok(Route::Elsewhere) => match changes_as {
-                    Some(call) => Some(text(path).and_then(|path| changes(world, call, path))),
-                    None => None,
-                },
+                Ok(Route::Elsewhere) => changes_as.map(|call| text(path).and_then(|path| changes(world, call, path))),
             }
         };
         let is_a_name = |_: FileId, _: &[u8]| Err(Errno(libc::EPERM));
@@ -581,8 +587,10 @@ unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32
         _ => return Err(Errno(libc::EIO)),
     };
     let canonical = match how.unnamed {
-        true => [&absolute, b"/#unnamed (deleted)".as_slice()].concat(),
-        false => with_volume(world, |volume| volume.canonical(&absolute)).unwrap_or(absolute),
+        true => with_volume(world, |volume| volume.canonical(&absolute))
+            .map(|dir| [&dir, b"/#unnamed (deleted)".as_slice()].concat())
+            .unwrap_or_default(),
+        false => with_volume(world, |volume| volume.canonical(&absolute)).unwrap_or_else(|_| given.to_vec()),
     };
     let kept = match how.path_only {
         true => libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,

@@ -46,7 +46,7 @@ pub(super) unsafe fn map(
         let inode = file.inode(world)?;
         let shared = matches!(flags & libc::MAP_TYPE, libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE);
         let writes = protection & libc::PROT_WRITE != 0;
-        if len <= 0 || offset < 0 || offset as usize % PAGE != 0 {
+        if len <= 0 || offset < 0 || !(offset as usize).is_multiple_of(PAGE) {
             return Err(Errno::INVALID);
         }
         if status & libc::O_PATH != 0 {

@@ -155,9 +155,14 @@ fn path_of(world: &World, file: FileId) -> Answer<Vec<u8>> {
     with_volume(world, |volume| volume.path_of_dir(inode)).ok_or(Errno(libc::ENOENT))
 }
 
-/// The working directory of the acting process.
+/// The acting process's working directory, if it ever went to one.
+fn working_file(world: &World) -> Option<FileId> {
+    Files::of(world).with_process(world, |process| process.at)
+}
+
+/// The path of the working directory of the acting process.
 fn working_dir(world: &World) -> Answer<Vec<u8>> {
-    match Files::of(world).with_process(world, |process| process.at) {
+    match working_file(world) {
         Some(dir) => path_of(world, dir),
         None => real::working_dir(),
     }

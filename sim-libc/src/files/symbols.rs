@@ -824,6 +824,25 @@ macro_rules! opens_stream {
 opens_stream!(fopen fopen64);
 
 /// # Safety
+/// As tmpfile(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tmpfile() -> *mut c_void {
+    if let Some(world) = interpose::world() {
+        escape(world, "tmpfile".into());
+        return address(Err(Errno(libc::EPERM)));
+    }
+    real!(tmpfile(): fn() -> *mut c_void, else std::ptr::null_mut())
+}
+
+/// # Safety
+/// As tmpfile(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tmpfile64() -> *mut c_void {
+    // SAFETY: the call takes nothing.
+    unsafe { tmpfile() }
+}
+
+/// # Safety
 /// As fdopen(3).
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fdopen(fd: i32, mode: *const c_char) -> *mut c_void {
