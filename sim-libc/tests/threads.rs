@@ -868,7 +868,17 @@ mod linux {
 
     fn refused() -> i32 {
         type Call = fn();
-        let calls: [(&str, Call); 5] = [
+        let calls: [(&str, Call); 7] = [
+            ("alarm(1)", || {
+                // SAFETY: a number.
+                unsafe { libc::alarm(1) };
+            }),
+            ("timer_create", || {
+                let mut timer = std::ptr::null_mut();
+                // SAFETY: a local; a null event is allowed.
+                let made = unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, std::ptr::null_mut(), &mut timer) };
+                assert_eq!(made, -1);
+            }),
             ("futex(FUTEX_LOCK_PI)", || {
                 static WORD: AtomicU32 = AtomicU32::new(0);
                 assert_eq!(futex(&WORD, libc::FUTEX_LOCK_PI, 0, 0, 0, 0), -1);

@@ -176,7 +176,8 @@ symbols! {
         tmpfile64 mmap mmap64 munmap;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
-        thrd_detach thrd_yield thrd_sleep;
+        thrd_detach thrd_yield thrd_sleep aio_read aio_read64 aio_write aio_write64 aio_fsync aio_fsync64 lio_listio
+        lio_listio64 getaddrinfo_a mq_notify timer_create setitimer alarm;
     lock: pthread_mutex_lock pthread_mutex_timedlock pthread_mutex_clocklock pthread_mutex_unlock pthread_cond_wait
         pthread_cond_timedwait pthread_cond_clockwait pthread_cond_signal pthread_cond_broadcast pthread_rwlock_rdlock
         pthread_rwlock_timedrdlock pthread_rwlock_clockrdlock pthread_rwlock_wrlock pthread_rwlock_timedwrlock

@@ -187,6 +187,49 @@ pub(super) unsafe extern "C" fn pthread_yield() -> i32 {
     unsafe { sched_yield() }
 }
 
+// ---- what libc would start a thread for in secret, or have the kernel signal by the real clock -----------------------
+
+macro_rules! refused {
+    ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
+        /// # Safety
+        /// As the function of this name in libc.
+        #[unsafe(no_mangle)]
+        pub(super) unsafe extern "C" fn $name($($arg: $type),*) -> i32 {
+            if let Some(world) = world() {
+                escape(world, stringify!($name).into());
+                return errno(-libc::EAGAIN as i64) as i32;
+            }
+            real!($name($($arg),*): fn($($type),*) -> i32, else -1)
+        }
+    )*};
+}
+
+refused! {
+    aio_read(request: *mut c_void);
+    aio_read64(request: *mut c_void);
+    aio_write(request: *mut c_void);
+    aio_write64(request: *mut c_void);
+    aio_fsync(how: i32, request: *mut c_void);
+    aio_fsync64(how: i32, request: *mut c_void);
+    lio_listio(mode: i32, requests: *const c_void, count: i32, event: *mut c_void);
+    lio_listio64(mode: i32, requests: *const c_void, count: i32, event: *mut c_void);
+    getaddrinfo_a(mode: i32, requests: *mut c_void, count: i32, event: *mut c_void);
+    mq_notify(queue: i32, event: *const c_void);
+    timer_create(clock: libc::clockid_t, event: *mut c_void, timer: *mut c_void);
+    setitimer(which: i32, new: *const c_void, old: *mut c_void);
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn alarm(seconds: u32) -> u32 {
+    if let Some(world) = world() {
+        escape(world, format!("alarm({seconds})"));
+        return 0;
+    }
+    real!(alarm(seconds): fn(u32) -> u32, else 0)
+}
+
 // ---- C11 (threads.h) ------------------------------------------------------------------------------------------------
 
 const THRD_SUCCESS: i32 = 0;
