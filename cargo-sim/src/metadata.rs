@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 pub struct Metadata {
     pub packages: Vec<Package>,
     pub workspace_members: Vec<String>,
+    /// What cargo tests in the root of a workspace. Before 1.71 it did not tell.
+    #[serde(default)]
+    workspace_default_members: Vec<String>,
     pub workspace_root: PathBuf,
     pub target_directory: PathBuf,
     resolve: Option<Resolve>,
@@ -106,6 +109,13 @@ impl Metadata {
     /// The members of the workspace.
     pub fn members(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|p| self.workspace_members.contains(&p.id))
+    }
+
+    /// Those that cargo takes in the root of the workspace.
+    pub fn default_members(&self) -> Vec<&Package> {
+        let is_default =
+            |p: &&Package| self.workspace_default_members.is_empty() || self.workspace_default_members.contains(&p.id);
+        self.members().filter(is_default).collect()
     }
 
     fn package(&self, id: &str) -> Option<&Package> {

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 /// Deterministic simulation testing: sweep seeds, replay, audit and minimise.
 #[derive(Parser, Debug)]
+///
+/// In a project that uses tokio, `cargo sim test` runs its tests in simulation: over many seeds, with the clock, the network
+/// and the disks of simulated machines. The project is not changed, and needs no dependency on sim: its own tokio, of
+/// exactly the locked version, is operated by the simulator. A package that depends on sim-tokio is built with its feature
+/// instead, and one without a tokio as it is; which way was taken is said in one line.
 #[command(name = "cargo sim", bin_name = "cargo sim", version, arg_required_else_help = true)]
 #[command(
     after_help = "Exit status: 0 clean, 1 a run failed or a file could not be written,\n2 misuse (nothing was run or written), 130 interrupted.\n\n\

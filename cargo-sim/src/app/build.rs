@@ -90,10 +90,9 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
         }
         return Ok(ways);
     };
-    let (with, without): (Vec<&Package>, Vec<&Package>) = rest.into_iter().partition(|p| drop_in.takes(p));
+    let (with, without): (Vec<&Package>, Vec<&Package>) = rest.iter().copied().partition(|p| drop_in.takes(p));
     if !without.is_empty() {
         warn(format_args!("no tokio in the graph of {}; building as it is", names(&without)));
-        ways.insert(0, Together { packages: without, way: Way::Plain });
     }
     if !with.is_empty() {
         drop_in.remarks.iter().for_each(warn);
@@ -102,8 +101,9 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
             names(&with),
             drop_in.version
         ));
-        ways.push(Together { packages: with, way: Way::DropIn(Box::new(drop_in)) });
     }
+    // Those without a tokio are built in the shadow too, or cargo would make a lock in a project that has none.
+    ways.push(Together { packages: rest, way: Way::DropIn(Box::new(drop_in)) });
     Ok(ways)
 }
 
@@ -152,9 +152,10 @@ fn chosen<'a>(select: &Select, project: &'a Metadata) -> Result<Vec<&'a Package>
     let folder = |p: &Package| p.folder().canonicalize().ok();
     let holds = |p: &&&Package| folder(p).zip(here.clone()).is_some_and(|(f, here)| here.starts_with(f));
     let nearest = packages.iter().filter(holds).max_by_key(|p| folder(p).map_or(0, |f| f.components().count()));
-    match nearest.filter(|_| !select.workspace) {
-        Some(package) => Ok(vec![package]),
-        None => Ok(packages),
+    match nearest {
+        _ if select.workspace => Ok(packages),
+        Some(package) if package.folder() != project.workspace_root => Ok(vec![package]),
+        _ => Ok(project.default_members()),
     }
 }
 
@@ -270,7 +271,12 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
         // The compiler's own libraries.
         environment.extend(compiler_libraries().map(|path| ("LD_LIBRARY_PATH".to_owned(), path)));
     }
-    if let Way::DropIn(_) | Way::Vendored(_) = &together.way {
+    let enters = match &together.way {
+        Way::DropIn(drop_in) => drop_in.takes(package),
+        Way::Vendored(_) => true,
+        Way::Plain | Way::Feature(_) => false,
+    };
+    if enters {
         // What is kept beside a test belongs to the project; the folder that the test was compiled in is the shadow's.
         for (name, value) in [("SIM_DROP_IN", "1"), ("SIM_TEST_CRATE", &krate), ("SIM_DIR", &environment[0].1.clone())]
         {
