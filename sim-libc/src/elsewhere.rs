@@ -23,6 +23,21 @@ pub mod interpose {
     }
 }
 
+/// Files that a program asks libc for are the system's own here.
+pub mod files {
+    use sim_disk::{Disk, User};
+
+    /// Disks over nothing: what programs reach by `sim_disk` alone.
+    pub fn disk() -> Disk {
+        Disk::new()
+    }
+
+    /// The same: without a tree below there is nobody to be.
+    pub fn disk_of(_user: User) -> Disk {
+        Disk::new()
+    }
+}
+
 /// Nothing is trapped here.
 pub mod trap {
     use std::io;

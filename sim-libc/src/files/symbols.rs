@@ -823,6 +823,43 @@ macro_rules! opens_stream {
 
 opens_stream!(fopen fopen64);
 
+macro_rules! opens_stream_again {
+    ($($name:ident)*) => {$(
+        /// Of a path that is the system's alone: a stream that libc has made cannot be led elsewhere.
+        ///
+        /// # Safety
+        /// As freopen(3).
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $name(
+            path: *const c_char,
+            mode: *const c_char,
+            stream: *mut c_void,
+        ) -> *mut c_void {
+            // SAFETY: the caller's promise: two C strings, of which the first may be null.
+            let given = unsafe { (text(path as i64), text(mode as i64)) };
+            if let (Some(world), (Ok(name), Ok(how))) = (interpose::world(), given) {
+                let writes = how.iter().any(|b| b"wa+".contains(b));
+                let flags = if writes { libc::O_RDWR | libc::O_CREAT } else { libc::O_RDONLY };
+                // SAFETY: as above.
+                let mut allowed = unsafe { escapes::may_open(world, "freopen", path, flags) };
+                if allowed && !writes && is_the_runs_own(name) {
+                    escape(world, format!("freopen({:?})", String::from_utf8_lossy(name)));
+                    allowed = false;
+                }
+                if !allowed {
+                    return address(Err(Errno(libc::EPERM)));
+                }
+            }
+            real!(
+                $name(path, mode, stream): fn(*const c_char, *const c_char, *mut c_void) -> *mut c_void,
+                else std::ptr::null_mut()
+            )
+        }
+    )*};
+}
+
+opens_stream_again!(freopen freopen64);
+
 /// # Safety
 /// As tmpfile(3).
 #[unsafe(no_mangle)]

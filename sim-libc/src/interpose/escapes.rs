@@ -88,6 +88,7 @@ pub(crate) unsafe fn forbidden(number: i64, args: [i64; 6]) -> Option<String> {
         libc::SYS_rename => format!("rename({}, {})", path(0), path(1)),
         libc::SYS_renameat | libc::SYS_renameat2 => format!("rename({}, {})", path(1), path(3)),
         libc::SYS_unlink => format!("unlink({})", path(0)),
+        libc::SYS_unlinkat if args[2] as i32 & libc::AT_REMOVEDIR != 0 => format!("rmdir({})", path(1)),
         libc::SYS_unlinkat => format!("unlink({})", path(1)),
         libc::SYS_mkdir => format!("mkdir({})", path(0)),
         libc::SYS_mkdirat => format!("mkdir({})", path(1)),

@@ -173,7 +173,7 @@ symbols! {
         realpath __realpath_chk canonicalize_file_name mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64
         mkostemps mkostemps64 mkdtemp opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd
         rewinddir seekdir telldir scandir scandir64 ftw ftw64 nftw nftw64 glob glob64 fopen fopen64 fdopen tmpfile
-        tmpfile64 mmap mmap64 munmap;
+        tmpfile64 freopen freopen64 mmap mmap64 munmap;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
         thrd_detach thrd_yield thrd_sleep aio_read aio_read64 aio_write aio_write64 aio_fsync aio_fsync64 lio_listio
