@@ -62,7 +62,7 @@ async fn every_answer_belongs_to_its_request(sim: Sim) {
     sim.check("answers from nobody", requests >= answered, || format!("{requests} requests for {answered} answers"));
     sim.note(|| format!("{requests} requests over {connections} connections"));
     // Without trouble each of the two clients needs two connections to each of the two servers, and uses them again.
-    sim.check("nothing was pooled", sim.trouble().len() > 0 || connections <= 8, || {
+    sim.check("nothing was pooled", !sim.trouble().is_empty() || connections <= 8, || {
         format!("{requests} requests over {connections} connections")
     });
 }

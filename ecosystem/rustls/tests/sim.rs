@@ -49,8 +49,9 @@ async fn acknowledged_versions_stay(sim: Sim) {
         resumed += handshakes.resumed;
     }
     assert_eq!(store.lock().unwrap().values().copied().collect::<Vec<_>>(), [VERSIONS; 3]);
-    assert!(resumed > 0, "nobody used a ticket");
     sim.healed().await;
+    // A server that was killed has forgotten its tickets.
+    sim.check("nobody used a ticket", resumed > 0 || !sim.trouble().is_empty(), || "in a run without trouble".into());
     let other = rcgen::generate_simple_self_signed(["vault".to_owned()]).unwrap().cert.der().clone();
     let refused = sim.node("ann").run(async { Client::new("vault", 443, other).once("get ann\n").await }).await;
     assert!(refused.is_err_and(|error| error.to_string().contains("certificate")), "a certificate that nobody signed");
