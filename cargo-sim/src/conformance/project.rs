@@ -171,7 +171,7 @@ fn tested(text: &str, version: &str) -> Result<String, String> {
     dev.insert("tokio-util", dependency("0.7", &["rt"]));
 
     let mut profile = Table::new();
-    profile.insert("debug", value("line-tables-only"));
+    profile.insert("debug", value(false));
     profile.insert("incremental", value(false));
     root.insert("profile", Item::Table(Table::from_iter([("dev", Item::Table(profile))])));
     root.insert(
