@@ -254,7 +254,7 @@ unsafe fn read(world: &'static World, own: &Description, mut parts: Parts, at: O
     // SAFETY: the caller's promise.
     let into = unsafe { parts.as_slices_mut() };
     // As for a write.
-    if listed && into.is_empty() {
+    if listed && into.is_empty() && !matches!(own.object, Object::Epoll(_)) {
         return Ok(0);
     }
     if let Object::Other(other) = &own.object {
@@ -303,7 +303,7 @@ unsafe fn write(world: &'static World, own: &Description, mut parts: Parts, at: 
     // SAFETY: the caller's promise.
     let from = unsafe { parts.as_slices() };
     // A list of nothing writes nothing, whatever it is (Linux, vfs_writev()).
-    if listed && from.is_empty() {
+    if listed && from.is_empty() && !matches!(own.object, Object::Epoll(_) | Object::Timer(_)) {
         return Ok(0);
     }
     if let Object::Other(other) = &own.object {
@@ -320,14 +320,11 @@ unsafe fn write(world: &'static World, own: &Description, mut parts: Parts, at: 
         Object::EventFd(eventfd) => {
             let mut sum = 0;
             for part in from {
-                let number = part.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes)).ok_or(Errno::INVALID);
+                let number = <[u8; 8]>::try_from(&**part).map(u64::from_ne_bytes).map_err(|_| Errno::INVALID);
                 match number.and_then(|number| eventfd.write(own, number)) {
                     Ok(()) => sum += 8,
                     Err(errno) if sum == 0 => return Err(errno),
                     Err(_) => break,
-                }
-                if part.len() > 8 {
-                    break;
                 }
             }
             if from.is_empty() { Err(Errno::INVALID) } else { Ok(sum) }

@@ -1,10 +1,13 @@
 //! eventfd(2): a counter that can be waited for.
 
-use super::{Answer, Description, Errno, IN, OUT};
+use super::{Answer, Description, Errno};
 use std::cell::Cell;
 
 /// The greatest value: one less than the greatest number.
 const MAX: u64 = u64::MAX - 1;
+
+const IN: u32 = libc::EPOLLIN as u32;
+const OUT: u32 = libc::EPOLLOUT as u32;
 
 /// The counter behind a descriptor.
 pub(crate) struct EventFd {

@@ -1,9 +1,11 @@
 //! timerfd_create(2): a timer that can be waited for. It fires to the nanosecond.
 
-use super::{Answer, Description, Errno, IN};
+use super::{Answer, Description, Errno};
 use sim_core::{Instant, World};
 use std::cell::Cell;
 use std::time::Duration;
+
+const IN: u32 = libc::EPOLLIN as u32;
 
 /// The timer behind a descriptor.
 pub(crate) struct TimerFd {

@@ -19,15 +19,39 @@ pub(crate) enum Address {
     Unix(Vec<u8>),
     /// AF_UNSPEC: none at all.
     Unspecified,
-    /// Of a family that no socket here has.
+    /// Of a family that no socket here has, or too short for its own.
     Strange,
+}
+
+/// An address as it was given, with its length, which the kernel looks at before anything else.
+pub(crate) struct Given {
+    pub address: Address,
+    pub len: usize,
+}
+
+impl Given {
+    /// An address of this family; `None` for one of another.
+    pub(crate) fn of_family(&self, family: i32) -> Answer<Option<SocketAddr>> {
+        if self.len < if family == libc::AF_INET6 { V6_LEAST } else { V4 } {
+            return Err(Errno::INVALID);
+        }
+        Ok(match self.address {
+            Address::Ip(addr) if addr.is_ipv6() == (family == libc::AF_INET6) => Some(addr),
+            _ => None,
+        })
+    }
+
+    /// The same for a call that has one error for all others.
+    pub(crate) fn in_family(&self, family: i32) -> Answer<SocketAddr> {
+        self.of_family(family)?.ok_or(Errno(libc::EAFNOSUPPORT))
+    }
 }
 
 /// Reads an address.
 ///
 /// # Safety
 /// `at` is valid for `len` bytes, or null.
-pub(crate) unsafe fn read(at: *const u8, len: u32) -> Answer<Address> {
+pub(crate) unsafe fn read(at: *const u8, len: u32) -> Answer<Given> {
     let len = len as usize;
     if len > size_of::<libc::sockaddr_storage>() {
         return Err(Errno::INVALID);
@@ -41,29 +65,29 @@ pub(crate) unsafe fn read(at: *const u8, len: u32) -> Answer<Address> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { std::slice::from_raw_parts(at, len) };
     let port = |b: &[u8]| u16::from_be_bytes([b[2], b[3]]);
-    match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
-        libc::AF_UNSPEC => Ok(Address::Unspecified),
+    let address = match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
+        libc::AF_UNSPEC => Address::Unspecified,
         libc::AF_INET if len >= V4 => {
             let ip = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
-            Ok(Address::Ip(SocketAddrV4::new(ip, port(bytes)).into()))
+            Address::Ip(SocketAddrV4::new(ip, port(bytes)).into())
         }
         libc::AF_INET6 if len >= V6_LEAST => {
             let mut ip = [0; 16];
             ip.copy_from_slice(&bytes[8..24]);
-            Ok(Address::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port(bytes), 0, 0).into()))
+            Address::Ip(SocketAddrV6::new(Ipv6Addr::from(ip), port(bytes), 0, 0).into())
         }
-        libc::AF_INET | libc::AF_INET6 => Err(Errno::INVALID),
-        libc::AF_UNIX => {
+        libc::AF_UNIX if len <= size_of::<libc::sockaddr_un>() => {
             let name = &bytes[PATH..];
             // A path ends at its zero byte; a name that begins with one is as long as it was given (man 7 unix).
             let end = match name.first() {
                 Some(0) | None => name.len(),
                 Some(_) => name.iter().position(|b| *b == 0).unwrap_or(name.len()),
             };
-            Ok(Address::Unix(name[..end].to_vec()))
+            Address::Unix(name[..end].to_vec())
         }
-        _ => Ok(Address::Strange),
-    }
+        _ => Address::Strange,
+    };
+    Ok(Given { address, len })
 }
 
 /// An address in the kernel's layout.

@@ -100,7 +100,11 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                 if (*len as i32) < 0 {
                     return Err(Errno::INVALID);
                 }
-                let value = socket.option(b as i32, c as i32)?;
+                let mut value = socket.option(b as i32, c as i32)?;
+                // Linux, do_ip_getsockopt(): a place that is too small for a number gets one byte.
+                if b as i32 == libc::IPPROTO_IP && (1..4).contains(len) && value[1..].iter().all(|byte| *byte == 0) {
+                    value.truncate(1);
+                }
                 let kept = value.len().min(*len as usize);
                 if kept > 0 && d == 0 {
                     return Err(Errno::FAULT);
@@ -227,7 +231,7 @@ unsafe fn send_message(
     // SAFETY: the caller's promise: a message whose parts are valid.
     unsafe {
         let message = message.as_ref().ok_or(Errno::FAULT)?;
-        if message.msg_iovlen as usize > 1024 {
+        if message.msg_iovlen > 1024 {
             return Err(Errno(libc::EMSGSIZE));
         }
         let to = match message.msg_name.is_null() || message.msg_namelen == 0 {
@@ -252,7 +256,7 @@ unsafe fn receive_message(
     // SAFETY: the caller's promise: a message whose parts are valid.
     unsafe {
         let message = message.as_mut().ok_or(Errno::FAULT)?;
-        if message.msg_iovlen as usize > 1024 {
+        if message.msg_iovlen > 1024 {
             return Err(Errno(libc::EMSGSIZE));
         }
         let mut list = parts(message.msg_iov as i64, message.msg_iovlen as i64)?;

@@ -19,7 +19,7 @@ mod unix;
 
 pub use crate::descriptors::epoll::{EpollId, Idle, step};
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
-use address::{Address, Bytes};
+use address::{Address, Bytes, Given};
 use options::{Kind, Options};
 use sim_core::{Instant, NodeId, World};
 use sim_net::Readiness;
@@ -79,15 +79,19 @@ fn on_a_machine(world: &World, call: &str) -> Answer<()> {
     in_a_network(world)
 }
 
-/// `addr` in the family of a socket, if it has a place there.
-fn in_family(kind: Kind, addr: SocketAddr) -> Answer<SocketAddr> {
-    if (kind.family == libc::AF_INET6) == addr.is_ipv6() { Ok(addr) } else { Err(Errno(libc::EAFNOSUPPORT)) }
-}
-
 fn nowhere(kind: Kind) -> SocketAddr {
     match kind.family {
         libc::AF_INET6 => (Ipv6Addr::UNSPECIFIED, 0).into(),
         _ => (Ipv4Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// Who connects to the unspecified address reaches his own machine.
+fn reachable(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        to => to,
     }
 }
 
@@ -124,6 +128,9 @@ impl Socket {
             },
             (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => match protocol {
                 0 | libc::IPPROTO_UDP => Body::Udp(Udp::default()),
+                // Echo requests are for the groups of `ping_group_range`: nobody, as Linux sets it.
+                libc::IPPROTO_ICMP if family == libc::AF_INET => return Err(Errno(libc::EACCES)),
+                libc::IPPROTO_ICMPV6 if family == libc::AF_INET6 => return Err(Errno(libc::EACCES)),
                 _ => return Err(PROTOCOL),
             },
             (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) if protocol == 0 => return Err(PROTOCOL),
@@ -206,24 +213,32 @@ impl Socket {
         timeout.map(|timeout| world.now() + timeout)
     }
 
-    pub(crate) fn bind(&self, own: &Description, world: &World, to: Address) -> Answer<()> {
-        on_a_machine(world, "bind")?;
+    pub(crate) fn bind(&self, own: &Description, world: &World, to: Given) -> Answer<()> {
         if let Body::Unix(unix) = &self.body {
             unix.bind(&name_given(to)?)?;
             own.observe();
             return Ok(());
         }
-        let addr = match to {
-            Address::Ip(addr) => in_family(self.kind, addr)?,
+        on_a_machine(world, "bind")?;
+        let addr = match to.of_family(self.kind.family)? {
+            Some(addr) => addr,
             // Linux, __inet_bind(): programs of old left the family of an unspecified address out.
-            Address::Unspecified if self.kind.family == libc::AF_INET => nowhere(self.kind),
-            Address::Unspecified => return Err(Errno::INVALID),
-            Address::Unix(_) | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
+            None if to.address == Address::Unspecified && self.kind.family == libc::AF_INET => nowhere(self.kind),
+            None => return Err(Errno(libc::EAFNOSUPPORT)),
         };
+        let mut options = self.options.get();
         match &self.body {
-            Body::Tcp(tcp) => tcp.bind(addr, &self.options.get())?,
-            Body::Udp(udp) => udp.bind(addr, &self.options.get())?,
+            Body::Tcp(tcp) => tcp.bind(addr, &options)?,
+            Body::Udp(udp) => udp.bind(addr, &options)?,
             Body::Unix(_) => {}
+        }
+        // Linux, __inet6_bind(): who has an address of IPv6 has no other.
+        if let SocketAddr::V6(v6) = addr
+            && !v6.ip().is_unspecified()
+            && v6.ip().to_ipv4_mapped().is_none()
+        {
+            options.v6_only = 1;
+            self.options.set(options);
         }
         own.observe();
         Ok(())
@@ -265,25 +280,29 @@ impl Socket {
         }
     }
 
-    pub(crate) fn connect(&self, own: &Description, world: &World, to: Address) -> Answer<()> {
-        on_a_machine(world, "connect")?;
+    pub(crate) fn connect(&self, own: &Description, world: &World, to: Given) -> Answer<()> {
+        if self.kind.family != libc::AF_UNIX {
+            on_a_machine(world, "connect")?;
+        }
         match &self.body {
             Body::Tcp(tcp) => {
-                let to = match to {
-                    Address::Ip(addr) => in_family(self.kind, addr)?,
-                    Address::Unspecified => {
-                        tcp.disconnect();
-                        own.observe();
-                        own.notify(EVERY);
-                        return Ok(());
-                    }
-                    Address::Unix(_) | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
-                };
-                if tcp.connect(to, &self.options.get())? {
+                if to.address == Address::Unspecified {
+                    tcp.disconnect();
+                    own.observe();
+                    own.notify(EVERY);
                     return Ok(());
                 }
-                own.observe();
-                own.notify(EVERY);
+                // What is under way comes first: its end, before the address is looked at.
+                match tcp.settled()? {
+                    Some(how) => return how,
+                    None if !tcp.is_connecting() => {
+                        tcp.connect(reachable(to.in_family(self.kind.family)?), &self.options.get())?;
+                        own.observe();
+                        own.notify(EVERY);
+                    }
+                    None if own.is_nonblocking() => return Err(Errno(libc::EALREADY)),
+                    None => {}
+                }
                 if own.is_nonblocking() {
                     return Err(Errno(libc::EINPROGRESS));
                 }
@@ -294,18 +313,26 @@ impl Socket {
                 }
             }
             Body::Udp(udp) => {
-                let to = match to {
-                    Address::Ip(addr) if self.kind.family == libc::AF_INET6 && addr.is_ipv4() => addr,
-                    Address::Ip(addr) => in_family(self.kind, addr)?,
+                let to = match to.address {
                     Address::Unspecified => return udp.disconnect(),
-                    Address::Unix(_) | Address::Strange => return Err(Errno(libc::EAFNOSUPPORT)),
+                    Address::Ip(addr) if self.kind.family == libc::AF_INET6 && addr.is_ipv4() => {
+                        if self.options.get().v6_only != 0 {
+                            return Err(Errno(libc::EAFNOSUPPORT));
+                        }
+                        addr
+                    }
+                    _ => {
+                        udp.bind_anywhere(nowhere(self.kind), &self.options.get())?;
+                        own.observe();
+                        to.in_family(self.kind.family)?
+                    }
                 };
-                udp.connect(nowhere(self.kind), to, &self.options.get())?;
+                udp.connect(nowhere(self.kind), reachable(to), &self.options.get())?;
                 own.observe();
                 Ok(())
             }
             Body::Unix(unix) => {
-                if let Address::Unspecified = to {
+                if to.address == Address::Unspecified {
                     return unix.disconnect();
                 }
                 let name = name_given(to)?;
@@ -321,14 +348,15 @@ impl Socket {
             return Err(Errno::INVALID);
         }
         let (read, write) = (how != libc::SHUT_WR, how != libc::SHUT_RD);
-        match &self.body {
-            Body::Tcp(tcp) => tcp.shut_down(read, write)?,
-            Body::Udp(udp) => udp.shut_down(read, write)?,
-            Body::Unix(unix) => unix.shut_down(read, write)?,
-        }
+        let done = match &self.body {
+            Body::Tcp(tcp) => tcp.shut_down(read, write),
+            Body::Udp(udp) => udp.shut_down(read, write),
+            Body::Unix(unix) => unix.shut_down(read, write),
+        };
+        // Also where it failed it has shut something down (Linux, inet_shutdown()).
         own.observe();
         own.notify(EVERY);
-        Ok(())
+        done
     }
 
     /// Sends, to `to` or to the peer.
@@ -338,7 +366,7 @@ impl Socket {
         world: &World,
         from: &[IoSlice<'_>],
         flags: i32,
-        to: Option<Address>,
+        to: Option<Given>,
     ) -> Answer<usize> {
         if flags & libc::MSG_OOB != 0 {
             return Err(Errno(libc::EOPNOTSUPP));
@@ -348,14 +376,11 @@ impl Socket {
         match &self.body {
             Body::Tcp(tcp) => {
                 let until = Self::until(world, options.send_timeout);
-                if to.is_some() && tcp.is_connected() {
-                    return Err(Errno(libc::EISCONN));
-                }
+                // An address is ignored (Linux, tcp_sendmsg()).
                 send_all(from, |rest| own.wait("room in a TCP stream", dont_wait, until, || tcp.write(rest)))
             }
             Body::Unix(unix) => {
                 let until = Self::until(world, options.send_timeout);
-                let to = to.map(name_given).transpose()?;
                 if self.kind.kind == libc::SOCK_STREAM {
                     if to.is_some() {
                         let connected = unix.peer().is_ok();
@@ -366,18 +391,34 @@ impl Socket {
                     });
                 }
                 // Linux, unix_seqpacket_sendmsg(): an address is ignored.
-                let to = to.as_deref().filter(|_| self.kind.kind == libc::SOCK_DGRAM);
-                own.wait("room in a Unix socket", dont_wait, until, || unix.send(to, from))
+                let to = to.filter(|_| self.kind.kind == libc::SOCK_DGRAM).map(name_given).transpose()?;
+                if to.as_ref().is_some_and(Vec::is_empty) {
+                    return Err(Errno::INVALID);
+                }
+                own.wait("room in a Unix socket", dont_wait, until, || unix.send(to.as_deref(), from))
             }
             Body::Udp(udp) => {
                 on_a_machine(world, "sendto")?;
+                let fresh = !udp.is_bound();
+                udp.bind_anywhere(nowhere(self.kind), &options)?;
+                if fresh {
+                    own.observe();
+                }
+                let v6 = self.kind.family == libc::AF_INET6;
                 let to = match to {
                     None => None,
-                    Some(Address::Ip(addr)) if self.kind.family == libc::AF_INET6 && addr.is_ipv4() => Some(addr),
-                    Some(Address::Ip(addr)) => Some(in_family(self.kind, addr)?),
-                    Some(Address::Unspecified) if self.kind.family == libc::AF_INET6 => None,
-                    Some(Address::Unspecified) => return Err(Errno::INVALID),
-                    Some(Address::Unix(_) | Address::Strange) => return Err(Errno(libc::EAFNOSUPPORT)),
+                    Some(Given { address: Address::Ip(addr), .. }) if v6 && addr.is_ipv4() => {
+                        if options.v6_only != 0 {
+                            return Err(Errno(libc::ENETUNREACH));
+                        }
+                        Some(addr)
+                    }
+                    Some(Given { address: Address::Unspecified, .. }) if v6 => None,
+                    Some(to) => match to.of_family(self.kind.family)? {
+                        Some(addr) => Some(addr),
+                        None if v6 || to.address == Address::Unspecified => return Err(Errno::INVALID),
+                        None => return Err(Errno(libc::EAFNOSUPPORT)),
+                    },
                 };
                 let gathered: Vec<u8>;
                 let bytes: &[u8] = match from {
@@ -387,12 +428,7 @@ impl Socket {
                         &gathered
                     }
                 };
-                let fresh = !udp.is_bound();
-                let sent = udp.send(nowhere(self.kind), to, bytes, &options);
-                if fresh {
-                    own.observe();
-                }
-                sent
+                udp.send(to, bytes)
             }
         }
     }
@@ -456,7 +492,8 @@ impl Socket {
                 if flags & libc::MSG_OOB != 0 {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
-                let (whole, from) = own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek))?;
+                let waits = !dont_wait && !own.is_nonblocking();
+                let (whole, from) = own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek, waits))?;
                 let cut = whole > room(into);
                 Ok(Received {
                     len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
@@ -483,7 +520,11 @@ impl Socket {
             Body::Udp(udp) => udp.name()?,
             Body::Unix(unix) => return Ok(Bytes::of_unix(&unix.name()?)),
         };
-        let addr = addr.unwrap_or_else(|| nowhere(self.kind));
+        let addr = match addr {
+            Some(addr) if addr.ip().is_unspecified() => SocketAddr::new(nowhere(self.kind).ip(), addr.port()),
+            Some(addr) => addr,
+            None => nowhere(self.kind),
+        };
         Ok(Bytes::of_family(addr, self.kind.family == libc::AF_INET6))
     }
 
@@ -499,7 +540,11 @@ impl Socket {
 
     pub(crate) fn set_option(&self, level: i32, name: i32, value: &[u8]) -> Answer<()> {
         let mut options = self.options.get();
-        if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) && self.is_bound() {
+        if level != libc::SOL_SOCKET && self.kind.family == libc::AF_UNIX {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let v6 = self.kind.family == libc::AF_INET6;
+        if v6 && (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) && self.is_bound() {
             return Err(Errno::INVALID);
         }
         options.set(self.kind, level, name, value)?;
@@ -526,6 +571,13 @@ impl Socket {
                 Body::Unix(unix) => unix.peer_owner(),
                 Body::Tcp(_) | Body::Udp(_) => Ok([0, -1, -1].map(i32::to_ne_bytes).concat()),
             },
+            _ if level != libc::SOL_SOCKET && self.kind.family == libc::AF_UNIX => Err(Errno(libc::EOPNOTSUPP)),
+            // Linux, do_ip_getsockopt(), where what no protocol knows ends up.
+            _ if ![libc::SOL_SOCKET, libc::IPPROTO_IP, self.kind.protocol].contains(&level)
+                && self.kind.family == libc::AF_INET =>
+            {
+                Err(Errno(libc::EOPNOTSUPP))
+            }
             _ => self.options.get().get(self.kind, level, name),
         }
     }
@@ -542,7 +594,7 @@ impl Socket {
 
     fn is_bound(&self) -> bool {
         match &self.body {
-            Body::Tcp(tcp) => !tcp.is_new(),
+            Body::Tcp(tcp) => tcp.has_port(),
             Body::Udp(udp) => udp.is_bound(),
             Body::Unix(_) => false,
         }
@@ -560,8 +612,8 @@ impl Socket {
 }
 
 /// The name that a Unix socket was given.
-fn name_given(to: Address) -> Answer<Vec<u8>> {
-    match to {
+fn name_given(to: Given) -> Answer<Vec<u8>> {
+    match to.address {
         Address::Unix(name) => Ok(name),
         Address::Ip(_) | Address::Unspecified | Address::Strange => Err(Errno::INVALID),
     }

@@ -5,7 +5,7 @@
 //!
 //! What is deliberately absent: the resolver's own interface (`res_query` and the like), which ends the run as escaped.
 
-use super::address::{self, Address, Bytes};
+use super::address::{self, Address, Bytes, Given};
 use crate::interpose::real::real;
 use crate::interpose::{Symbol, errno, world};
 use libc::{addrinfo, hostent, ifaddrs, sockaddr, socklen_t};
@@ -261,7 +261,9 @@ pub(crate) unsafe extern "C" fn getnameinfo(
         );
     }
     // SAFETY: the caller's promise.
-    let Ok(Address::Ip(addr)) = (unsafe { address::read(addr.cast(), addr_len) }) else { return libc::EAI_FAMILY };
+    let Ok(Given { address: Address::Ip(addr), .. }) = (unsafe { address::read(addr.cast(), addr_len) }) else {
+        return libc::EAI_FAMILY;
+    };
     let named = if flags & libc::NI_NUMERICHOST == 0 { sim_net::reverse(addr.ip()) } else { None };
     if named.is_none() && flags & libc::NI_NAMEREQD != 0 {
         return libc::EAI_NONAME;

@@ -142,6 +142,8 @@ enum Takes {
     /// The same; -1 sets it to the default.
     RangeOr(i32, i32, i32),
     Any,
+    /// One byte of it, without the bits that congestion control has of a stream.
+    TypeOfService,
 }
 
 /// The place of an option that is one number.
@@ -182,7 +184,7 @@ fn number(o: &mut Options, kind: Kind, level: i32, name: i32) -> Option<(&mut i3
         },
         (libc::IPPROTO_IP, name) if ip => match name {
             libc::IP_TTL => (&mut o.hops, RangeOr(1, 255, 64)),
-            libc::IP_TOS => (&mut o.type_of_service, Range(0, 255)),
+            libc::IP_TOS => (&mut o.type_of_service, TypeOfService),
             libc::IP_MULTICAST_TTL => (&mut o.multicast_hops, RangeOr(0, 255, 1)),
             libc::IP_MULTICAST_LOOP => (&mut o.multicast_loop, Flag),
             libc::IP_MTU_DISCOVER => (&mut o.mtu_discover, Range(0, 5)),
@@ -272,6 +274,10 @@ impl Options {
 
     /// setsockopt(2).
     pub(crate) fn set(&mut self, kind: Kind, level: i32, name: i32, value: &[u8]) -> Answer<()> {
+        let tcp = kind.family != libc::AF_UNIX && kind.kind == libc::SOCK_STREAM;
+        if value.len() < 4 && (level == libc::SOL_SOCKET || (level == libc::IPPROTO_TCP && tcp)) {
+            return Err(Errno::INVALID);
+        }
         if level == libc::SOL_SOCKET {
             match name {
                 libc::SO_LINGER => {
@@ -313,6 +319,7 @@ impl Options {
         *place = match takes {
             Takes::Flag => (given != 0) as i32,
             Takes::Any => given,
+            Takes::TypeOfService => given & if tcp { 0xfc } else { 0xff },
             Takes::Range(least, most) | Takes::RangeOr(least, most, _) if (least..=most).contains(&given) => given,
             Takes::RangeOr(_, _, default) if given == -1 => default,
             Takes::Range(..) | Takes::RangeOr(..) => return Err(Errno::INVALID),

@@ -27,7 +27,7 @@ impl PipeEnd {
     }
 
     pub(crate) fn news(&self) -> u32 {
-        super::unix::told(self.0.take_news().ok())
+        super::unix::told(self.0.take_news().ok(), self.ready())
     }
 
     pub(crate) fn read(&self, own: &Description, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {

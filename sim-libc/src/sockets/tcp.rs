@@ -3,10 +3,10 @@
 use super::bits;
 use super::options::Options;
 use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
-use sim_net::{TcpBound, TcpListener, TcpStream};
-use std::cell::RefCell;
+use sim_net::{BindOptions, StreamState, TcpBound, TcpListener, TcpStream};
+use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,6 +17,23 @@ pub(super) const BACKLOG: u32 = 4096;
 #[derive(Default)]
 pub(super) struct Tcp {
     state: RefCell<State>,
+    /// Shut down before there was a connection: which fails, and shows (Linux, inet_shutdown()).
+    shut: Cell<(bool, bool)>,
+    /// Where the program bound it.
+    home: Cell<Option<Home>>,
+    /// What a socket goes on to show whose port was given back: of a connection that failed, of a listener that was shut
+    /// down.
+    left: Cell<Option<SocketAddr>>,
+}
+
+/// Where a program bound a socket: what lasts when the socket is closed inside (Linux, `SOCK_BINDADDR_LOCK` and
+/// `SOCK_BINDPORT_LOCK`).
+#[derive(Clone, Copy)]
+struct Home {
+    addr: SocketAddr,
+    how: BindOptions,
+    /// It named the port.
+    keeps_port: bool,
 }
 
 #[derive(Default)]
@@ -33,8 +50,20 @@ enum State {
 const NOT_CONNECTED: Errno = Errno(libc::ENOTCONN);
 
 impl Tcp {
-    pub fn is_new(&self) -> bool {
+    fn is_new(&self) -> bool {
         matches!(*self.state.borrow(), State::New)
+    }
+
+    /// Whether it has a port, by its program or by a call that needed one.
+    pub fn has_port(&self) -> bool {
+        match &*self.state.borrow() {
+            State::New => false,
+            State::Connecting(stream) => {
+                self.home.get().is_some_and(|home| home.keeps_port)
+                    || stream.state().is_ok_and(|state| state != StreamState::Closed)
+            }
+            State::Bound(_) | State::Listening(_) | State::Connected(_) => true,
+        }
     }
 
     pub fn listens(&self) -> bool {
@@ -44,7 +73,7 @@ impl Tcp {
     pub fn ready(&self) -> u32 {
         match &*self.state.borrow() {
             // Linux, tcp_poll(): a closed socket has hung up, and takes a write to say so.
-            State::New | State::Bound(_) => OUT | HUP,
+            State::New | State::Bound(_) => OUT | HUP | if self.shut.get().0 { IN | READ_HUP } else { 0 },
             State::Listening(listener) => listener.readiness().map_or(HUP, bits),
             // Without it its machine is gone.
             State::Connecting(stream) | State::Connected(stream) => {
@@ -69,18 +98,18 @@ impl Tcp {
             State::Connecting(stream) | State::Connected(stream) => stream.take_news(),
             State::New | State::Bound(_) | State::Listening(_) => return EVERY,
         };
-        super::unix::told(news.ok())
-    }
-
-    pub fn is_connected(&self) -> bool {
-        matches!(*self.state.borrow(), State::Connected(_))
+        drop(state);
+        super::unix::told(news.ok(), self.ready())
     }
 
     pub fn bind(&self, addr: SocketAddr, options: &Options) -> Answer<()> {
         let mut state = self.state.borrow_mut();
         match *state {
             State::New => {
-                *state = State::Bound(TcpBound::bind_with(addr, options.sharing())?);
+                let bound = TcpBound::bind_with(addr, options.sharing())?;
+                let home = Home { addr: bound.local_addr()?, how: options.sharing(), keeps_port: addr.port() != 0 };
+                self.home.set(Some(home));
+                *state = State::Bound(bound);
                 drop(state);
                 self.apply(options);
                 Ok(())
@@ -93,7 +122,10 @@ impl Tcp {
         // Negative: as unsigned it is more than there may be.
         let backlog = (backlog as u32).min(BACKLOG);
         if self.is_new() {
-            self.bind(anywhere, options)?;
+            let home = self.home.get();
+            self.bind(home.map_or(anywhere, |home| SocketAddr::new(home.addr.ip(), 0)), options)?;
+            // Not the program's own doing: it does not last.
+            self.home.set(home);
         }
         let mut state = self.state.borrow_mut();
         match std::mem::take(&mut *state) {
@@ -122,19 +154,29 @@ impl Tcp {
     pub fn accept(&self) -> Answer<(Tcp, SocketAddr)> {
         let State::Listening(listener) = &*self.state.borrow() else { return Err(Errno::INVALID) };
         let (stream, peer) = listener.try_accept()?;
-        Ok((Tcp { state: RefCell::new(State::Connected(stream)) }, peer))
+        Ok((Tcp { state: RefCell::new(State::Connected(stream)), ..Tcp::default() }, peer))
     }
 
-    /// Begins to connect, or says how that went. False: it is under way now.
-    pub fn connect(&self, to: SocketAddr, options: &Options) -> Answer<bool> {
-        match &*self.state.borrow() {
+    /// What a call to connect finds: an error of its own, how an attempt has ended of which nobody was told, or nothing.
+    pub fn settled(&self) -> Answer<Option<Answer<()>>> {
+        match *self.state.borrow() {
             State::Listening(_) | State::Connected(_) => return Err(Errno(libc::EISCONN)),
-            State::Connecting(_) | State::New | State::Bound(_) => {}
+            State::New | State::Bound(_) | State::Connecting(_) => {}
         }
-        if let Some(how) = self.settle() {
-            return how.map(|()| true);
-        }
+        Ok(self.settle())
+    }
+
+    pub fn is_connecting(&self) -> bool {
+        matches!(*self.state.borrow(), State::Connecting(_))
+    }
+
+    /// Begins to connect.
+    pub fn connect(&self, to: SocketAddr, options: &Options) -> Answer<()> {
         let mut state = self.state.borrow_mut();
+        if let (State::New, Some(home)) = (&*state, self.home.get()) {
+            // Its address is its own still, if not its port.
+            *state = State::Bound(TcpBound::bind_with(SocketAddr::new(home.addr.ip(), 0), home.how)?);
+        }
         let stream = match std::mem::take(&mut *state) {
             State::Bound(bound) => match bound.try_connect(to) {
                 Ok(stream) => stream,
@@ -150,7 +192,8 @@ impl Tcp {
             }
         };
         *state = State::Connecting(stream);
-        Ok(false)
+        self.shut.take();
+        Ok(())
     }
 
     /// If connecting has come to its end and nobody was told yet: how.
@@ -167,11 +210,25 @@ impl Tcp {
             }
             Poll::Ready(Err(error)) => {
                 // The socket may be used again (Linux, __inet_stream_connect()).
-                *state = State::New;
+                let port = stream.local_addr().map_or(0, |addr| addr.port());
+                self.go_home(&mut state, port);
                 let errno = Errno::from(error);
                 Some(Err(if errno == NOT_CONNECTED { Errno(libc::ECONNABORTED) } else { errno }))
             }
         }
+    }
+
+    /// Ends what the socket is, down to where it was bound. `port` is the one that it had.
+    fn go_home(&self, state: &mut State, port: u16) {
+        drop(std::mem::take(state));
+        let home = self.home.get();
+        if let Some(home) = home.filter(|home| home.keeps_port)
+            && let Ok(bound) = TcpBound::bind_with(home.addr, home.how)
+        {
+            *state = State::Bound(bound);
+        }
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        self.left.set(Some(home.map_or(nowhere, |home| home.addr)));
     }
 
     /// How connecting went, for a call that waits for it.
@@ -194,14 +251,31 @@ impl Tcp {
     pub fn shut_down(&self, read: bool, write: bool) -> Answer<()> {
         let mut state = self.state.borrow_mut();
         match &*state {
-            State::New | State::Bound(_) => Err(NOT_CONNECTED),
-            State::Listening(_) => {
+            State::New | State::Bound(_) => {
+                let (was_read, was_write) = self.shut.get();
+                self.shut.set((was_read || read, was_write || write));
+                Err(NOT_CONNECTED)
+            }
+            State::Listening(listener) => {
                 if read {
-                    *state = State::New;
+                    self.shut.take();
+                    let port = listener.local_addr().map_or(0, |addr| addr.port());
+                    self.go_home(&mut state, port);
                 }
                 Ok(())
             }
-            State::Connecting(stream) | State::Connected(stream) => Ok(stream.shutdown(read, write)?),
+            State::Connecting(stream) | State::Connected(stream) => {
+                let stands = stream.state().is_ok_and(|state| state == StreamState::Connected);
+                let done = stream.shutdown(read, write);
+                // From here on it counts as connected (Linux, inet_shutdown()).
+                if stands {
+                    *state = match std::mem::take(&mut *state) {
+                        State::Connecting(stream) => State::Connected(stream),
+                        other => other,
+                    };
+                }
+                Ok(done?)
+            }
         }
     }
 
@@ -215,6 +289,7 @@ impl Tcp {
     pub fn read(&self, room: usize, peek: bool, put: &mut dyn FnMut(&[u8])) -> Answer<usize> {
         let state = self.state.borrow();
         let stream = match &*state {
+            State::New | State::Bound(_) if self.shut.get().0 => return Ok(0),
             State::New | State::Bound(_) | State::Listening(_) => return Err(NOT_CONNECTED),
             State::Connecting(stream) | State::Connected(stream) => stream,
         };
@@ -231,7 +306,7 @@ impl Tcp {
 
     pub fn name(&self) -> Answer<Option<SocketAddr>> {
         Ok(match &*self.state.borrow() {
-            State::New => None,
+            State::New => self.left.get(),
             State::Bound(bound) => Some(bound.local_addr()?),
             State::Listening(listener) => Some(listener.local_addr()?),
             State::Connecting(stream) | State::Connected(stream) => Some(stream.local_addr()?),

@@ -54,7 +54,7 @@ impl Udp {
         Ok(())
     }
 
-    fn bind_anywhere(&self, anywhere: SocketAddr, options: &Options) -> Answer<()> {
+    pub fn bind_anywhere(&self, anywhere: SocketAddr, options: &Options) -> Answer<()> {
         if self.is_bound() { Ok(()) } else { self.bind(anywhere, options) }
     }
 
@@ -85,34 +85,32 @@ impl Udp {
         }
     }
 
-    pub fn send(&self, anywhere: SocketAddr, to: Option<SocketAddr>, bytes: &[u8], options: &Options) -> Answer<usize> {
-        if to.is_none() && self.peer().is_err() {
-            return Err(Errno(libc::EDESTADDRREQ));
-        }
-        self.bind_anywhere(anywhere, options)?;
+    pub fn send(&self, to: Option<SocketAddr>, bytes: &[u8]) -> Answer<usize> {
         match &*self.bound.borrow() {
             Some(socket) => Ok(socket.send(to, bytes)?),
-            None => Err(Errno::INVALID),
+            None => Err(Errno(libc::EDESTADDRREQ)),
         }
     }
 
     /// The whole length of the next datagram, as much of it as there is room for, and who sent it.
-    pub fn receive(&self, into: &mut [IoSliceMut<'_>], peek: bool) -> Answer<(usize, SocketAddr)> {
+    pub fn receive(&self, into: &mut [IoSliceMut<'_>], peek: bool, waits: bool) -> Answer<(usize, SocketAddr)> {
         let bound = self.bound.borrow();
-        let nothing = |errno: Errno| match errno {
-            Errno::AGAIN if self.shut_read.get() => Ok((0, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))),
-            errno => Err(errno),
+        let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let Some(socket) = &*bound else {
+            // The end is told to who would wait for it.
+            return if self.shut_read.get() && waits { Ok((0, nobody)) } else { Err(Errno::AGAIN) };
         };
-        let Some(socket) = &*bound else { return nothing(Errno::AGAIN) };
         let wanted = room(into);
-        let mut from = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let whole = socket.unread()?;
+        let mut from = nobody;
         let mut fill = filling(into, 0);
         let mut put = |bytes: &[u8], sender: SocketAddr| {
             fill(bytes);
             from = sender;
         };
         let got = if peek { socket.try_peek_with(wanted, &mut put) } else { socket.try_recv_with(wanted, &mut put) };
-        Ok((got?, from))
+        got?;
+        Ok((whole, from))
     }
 
     pub fn unread(&self) -> Answer<usize> {

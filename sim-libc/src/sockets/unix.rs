@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::{bits, filling, room};
-use crate::descriptors::{Answer, EVERY, Errno, HUP};
+use crate::descriptors::{Answer, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use sim_core::World;
 use sim_net::{Credentials, News, Receive, UnixKind, UnixSocket};
 use std::io::{IoSlice, IoSliceMut};
@@ -47,7 +47,7 @@ impl Unix {
     }
 
     pub fn news(&self) -> u32 {
-        told(self.0.take_news().ok())
+        told(self.0.take_news().ok(), self.ready())
     }
 
     pub fn bind(&self, name: &[u8]) -> Answer<()> {
@@ -133,12 +133,12 @@ impl Unix {
     }
 }
 
-/// The bits that news stand for.
-pub(super) fn told(news: Option<News>) -> u32 {
-    use crate::descriptors::{IN, OUT, READ_HUP};
+/// The bits that news stand for. An end or an error, if there is one now, comes with either.
+pub(super) fn told(news: Option<News>, ready: u32) -> u32 {
+    let ends = ready & (HUP | ERR);
     match news {
-        Some(News { read: true, write: false }) => IN | READ_HUP,
-        Some(News { read: false, write: true }) => OUT,
+        Some(News { read: true, write: false }) => IN | READ_HUP | ends,
+        Some(News { read: false, write: true }) => OUT | ends,
         Some(_) | None => EVERY,
     }
 }
