@@ -22,7 +22,7 @@ pub struct Ended<T> {
 pub fn enter(settings: Settings, choices: Choices) -> Result<Entered, Nested> {
     let entered = World::enter(settings, choices)?;
     entered.world().plug(sim_net::Net::new());
-    entered.world().plug(sim_disk::Disk::new());
+    entered.world().plug(crate::drop_in::disk());
     hook_panics();
     Ok(entered)
 }

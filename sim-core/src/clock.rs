@@ -1,11 +1,12 @@
 //! The clocks that programs read: monotonic and wall, for each node.
 //!
 //! Virtual time moves only between polls. A program that reads the clock in a loop until it moves would hang, so from the
-//! 1,000th reading of one poll on each reading moves the clock by a microsecond.
+//! 1,000th reading of one poll on each reading moves the clock by a microsecond. A thread of a machine, whose reads no poll
+//! sets apart, reads another nanosecond each time.
 
 use crate::choices::{Address, Law, Stream};
 use crate::node::Skew;
-use crate::world::World;
+use crate::world::{Actor, World};
 use crate::{Instant, NodeId};
 use std::cell::Cell;
 use std::time::Duration;
@@ -53,7 +54,14 @@ impl World {
         self.clock.reads.set(reads);
         if reads > FREE_READS {
             self.now.set(self.now.get() + 1_000);
+        } else if self.thread_reads() {
+            self.now.set(self.now.get() + 1);
         }
+    }
+
+    fn thread_reads(&self) -> bool {
+        let actor = self.actor.get();
+        actor.task == Actor::NOBODY.task && actor.node != NodeId::OUTSIDE
     }
 
     /// The monotonic clock as a program reads it, ns since some boot. Reads cells only.

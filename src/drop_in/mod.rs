@@ -16,7 +16,7 @@ pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};
 pub use sim_libc::sockets::{Idle, step};
-pub use task::{Acting, Queue, Tag, draw, on};
+pub use task::{Acting, Queue, Tag, breathe, draw, on};
 
 use std::sync::OnceLock;
 
@@ -30,6 +30,11 @@ pub fn install(tokio: &'static (dyn Tokio + Sync)) {
     if TOKIO.set(tokio).is_ok() {
         sim_libc::process::take_over(program::main);
     }
+}
+
+/// The disks of a run: where the whole graph is simulated, programs see the real tree below their own changes.
+pub(crate) fn disk() -> sim_disk::Disk {
+    if tokio().is_some() { sim_libc::files::disk() } else { sim_disk::Disk::new() }
 }
 
 fn tokio() -> Option<&'static (dyn Tokio + Sync)> {

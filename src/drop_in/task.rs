@@ -12,6 +12,13 @@ pub fn on() -> bool {
     World::current().is_some()
 }
 
+/// Lets other threads of the run go on, and a little time pass: for a thread that works on and on.
+pub fn breathe() {
+    if on() {
+        sim_libc::threads::yield_now();
+    }
+}
+
 /// Which of `n` a task takes that does not care, as `select!` asks; `None` outside a run.
 pub fn draw(n: u32) -> Option<u32> {
     Some(World::current()?.draw_for_actor(n))

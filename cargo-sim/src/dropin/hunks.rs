@@ -111,6 +111,41 @@ impl<S: Schedule> LocalNotified<S> {
     // reset woken to false and return original value",
         versions: Versions::ALL,
     },
+    // A worker that is never idle looks at the driver now and then, if no other does: there it lets other threads run.
+    Hunk {
+        name: "a busy worker",
+        file: "runtime/scheduler/multi_thread/park.rs",
+        anchor: "        if let Some(mut driver) = self.inner.shared.driver.try_lock() {",
+        replace: "\
+        crate::__sim::breathe();
+        if let Some(mut driver) = self.inner.shared.driver.try_lock() {",
+        versions: Versions::ALL,
+    },
+    // A future that wakes itself at each poll keeps the thread of a `block_on` busy without a call that waits.
+    Hunk {
+        name: "a busy block_on",
+        file: "runtime/park.rs",
+        anchor: "\
+    fn park(&self) {
+        // If we were previously notified then we consume this notification and
+        // return quickly.
+        if self
+            .state
+            .compare_exchange(NOTIFIED, EMPTY, SeqCst, SeqCst)
+            .is_ok()
+        {",
+        replace: "\
+    fn park(&self) {
+        // If we were previously notified then we consume this notification and
+        // return quickly.
+        if self
+            .state
+            .compare_exchange(NOTIFIED, EMPTY, SeqCst, SeqCst)
+            .is_ok()
+        {
+            crate::__sim::breathe();",
+        versions: Versions::ALL,
+    },
     Hunk {
         name: "the draws of select! and watch",
         file: "runtime/context.rs",
