@@ -429,7 +429,12 @@ unsafe fn about_path(world: &'static World, number: i64, args: [i64; 6]) -> Opti
                 let change = match times(c) {
                     Ok(Some(change)) => change,
                     Ok(None) => return Some(Ok(0)),
-                    Err(error) => return Some(Err(error)),
+                    // Times that are none are found out after the file was.
+                    Err(error) => {
+                        let find = |path| if follow { Op::Stat(path) } else { Op::StatLink(path) };
+                        let found = |path| done(world, find(path)).and(Err(error));
+                        return one(a, b, follow, 1, Some("utimensat"), &found, &|_, _| Err(error));
+                    }
                 };
                 one(
                     a,
