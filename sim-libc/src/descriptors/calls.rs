@@ -32,6 +32,8 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
     unsafe {
         Some(match number {
             libc::SYS_read => on(ours(world, number, args)?, |own| read(world, own, buffer(b, c)?, None)),
+            // Who waits for it is as dead, and destructors that wake it cannot live with an error.
+            libc::SYS_write if !world.actor_lives() && Descriptors::of(world).has_counter(world, fd) => c,
             libc::SYS_write => on(ours(world, number, args)?, |own| write(world, own, buffer(b, c)?, None)),
             libc::SYS_readv | libc::SYS_preadv | libc::SYS_preadv2 => on(ours(world, number, args)?, |own| {
                 read(world, own, parts(b, c)?, offset(number != libc::SYS_readv, d)?)

@@ -415,6 +415,13 @@ impl Descriptors {
         entry.is_some_and(|entry| entry.is_of(world))
     }
 
+    /// The same of an eventfd.
+    fn has_counter(&self, world: &World, number: i32) -> bool {
+        let numbers = self.numbers.borrow();
+        let entry = usize::try_from(number).ok().and_then(|n| numbers.get(n)?.as_ref());
+        entry.is_some_and(|entry| entry.is_of(world) && matches!(entry.description.object, Object::EventFd(_)))
+    }
+
     /// Changes the flag FD_CLOEXEC of a number of the run, or reads it.
     fn close_on_exec(&self, number: i32, change: Option<bool>) -> Answer<bool> {
         let mut numbers = self.numbers.borrow_mut();
