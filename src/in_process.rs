@@ -21,7 +21,7 @@ pub struct Ended<T> {
 /// Makes this thread run a World with a network and disks until the guard is dropped.
 pub fn enter(settings: Settings, choices: Choices) -> Result<Entered, Nested> {
     let entered = World::enter(settings, choices)?;
-    entered.world().plug(sim_net::Net::new());
+    entered.world().plug(crate::drop_in::net());
     entered.world().plug(crate::drop_in::disk());
     hook_panics();
     Ok(entered)

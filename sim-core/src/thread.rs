@@ -220,7 +220,7 @@ impl World {
     /// Lets everything else that is ready run, and a little time pass.
     pub fn yield_thread(&'static self) {
         self.now.set(self.now.get() + YIELD_NS);
-        self.wake_due();
+        self.let_due_happen();
         self.wake_thread(self.running_thread());
         self.block_thread("its turn", None);
     }

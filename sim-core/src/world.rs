@@ -467,11 +467,17 @@ impl World {
         }
     }
 
-    /// Lets happen what is due at the present time.
-    pub(crate) fn wake_due(&self) {
+    /// Lets happen what is due at the present time; says whether that was anything. For a caller that is about to say that
+    /// nothing has come: what a kernel hands over at once, such as a packet of a machine to itself, has.
+    ///
+    /// Nothing of the World may be borrowed by the caller.
+    pub fn let_due_happen(&self) -> bool {
+        let mut any = false;
         while !self.stopped.get() && self.core.borrow_mut().events.next_at().is_some_and(|at| at <= self.now()) {
+            any = true;
             self.turn();
         }
+        any
     }
 
     /// Nothing is ready: takes the next event, or ends the run.

@@ -37,6 +37,16 @@ pub(crate) fn disk() -> sim_disk::Disk {
     if tokio().is_some() { sim_libc::files::disk() } else { sim_disk::Disk::new() }
 }
 
+/// The network of a run: where the whole graph is simulated, what a machine sends to itself is there at once, as with a
+/// kernel. A runtime whose clock is paused moves it as soon as nothing is there.
+pub(crate) fn net() -> sim_net::Net {
+    let mut config = sim_net::Config::default();
+    if tokio().is_some() {
+        config.loopback.latency = std::time::Duration::ZERO;
+    }
+    sim_net::Net::with_config(config)
+}
+
 fn tokio() -> Option<&'static (dyn Tokio + Sync)> {
     TOKIO.get().copied()
 }

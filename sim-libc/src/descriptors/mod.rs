@@ -259,6 +259,8 @@ impl Description {
     ) -> Answer<T> {
         match attempt() {
             Err(Errno::AGAIN) if !dont_wait && !self.is_nonblocking() => {}
+            // What the machine sent to itself is there.
+            Err(Errno::AGAIN) if World::current().is_some_and(|world| world.let_due_happen()) => return attempt(),
             done => return done,
         }
         self.watch();
