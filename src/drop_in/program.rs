@@ -23,6 +23,9 @@ const WHOLE: &str = "program ";
 /// Programs sleep for days where a test of ours would not.
 const TIME_LIMIT: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// Programs poll by the million on purpose, where a test of ours would not.
+const LIVELOCK_POLLS: u64 = 20_000_000;
+
 /// The last panic of this process: message and place.
 static LAST_PANIC: Mutex<Option<(String, String)>> = Mutex::new(None);
 
@@ -82,7 +85,7 @@ fn child(frame: &Frame, program: Program, order: &Order) -> i32 {
     let Some((choices, observe)) = frame.begin(order) else { return 1 };
     IN_CHILD.store(true, Relaxed);
     note_panics();
-    let settings: Settings = frame.info.settings();
+    let settings = Settings { livelock_polls: LIVELOCK_POLLS, ..frame.info.settings() };
     let begun = begin(settings, choices, observe);
     let world = begun.world();
     world.settle_thread(world.node("localhost"));
