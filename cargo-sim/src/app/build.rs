@@ -277,14 +277,26 @@ fn binary(message: &Value, together: &Together) -> Option<Binary> {
         Way::Plain | Way::Feature(_) => false,
     };
     if enters {
-        // What is kept beside a test belongs to the project; the folder that the test was compiled in is the shadow's.
-        for (name, value) in [("SIM_DROP_IN", "1"), ("SIM_TEST_CRATE", &krate), ("SIM_DIR", &environment[0].1.clone())]
-        {
-            environment.push((name.to_owned(), value.to_owned()));
+        environment.push(("SIM_DROP_IN".to_owned(), "1".to_owned()));
+        environment.push(("SIM_TEST_CRATE".to_owned(), krate.clone()));
+        if std::env::var_os("SIM_DIR").is_none() {
+            let kept = kept(&together.way, package);
+            environment.push(("SIM_DIR".to_owned(), kept.display().to_string()));
         }
     }
     let harness = fs::read_to_string(&manifest).is_ok_and(|text| harness(&text, kind, target));
     Some(Binary { path, krate, folder, environment, harness })
+}
+
+/// Where failed seeds and tapes of a package's tests are kept. A project that knows of the simulator, because it depends on
+/// `sim` or has a folder for them, has them beside its manifest. Any other one is left as it is.
+fn kept(way: &Way, package: &Package) -> PathBuf {
+    let folder = package.folder();
+    let knows = package.dependencies.iter().any(|d| d.name == "sim") || folder.join("sim-regressions").is_dir();
+    match way {
+        Way::DropIn(drop_in) if !knows => drop_in.shadow.kept(&package.name),
+        _ => folder.to_owned(),
+    }
 }
 
 /// Where the tests of macros find the libraries that they are linked to.

@@ -50,6 +50,11 @@ impl Shadow {
         path.strip_prefix(&self.tree).map_or_else(|_| path.to_owned(), |below| self.base.join(below))
     }
 
+    /// Where files about a member are kept that shall not lie in the project: beside the tree.
+    pub fn kept(&self, package: &str) -> PathBuf {
+        self.tree.with_file_name("kept").join(package)
+    }
+
     pub fn lock(&self) -> PathBuf {
         self.of(&self.root).join("Cargo.lock")
     }
