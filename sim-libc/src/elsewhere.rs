@@ -175,6 +175,7 @@ pub mod process {
         }
     }
 
+    #[derive(Clone, Copy, Debug)]
     enum Never {}
 
     /// A thread that forks: there is none here.
@@ -254,6 +255,53 @@ pub mod process {
         Ok(Some(JobSlot {}))
     }
 
+    /// A program that can be run in place of itself. There is none here.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Program {
+        never: Never,
+    }
+
+    impl Program {
+        /// Runs it.
+        pub fn run(&self) -> i32 {
+            match self.never {}
+        }
+
+        /// Runs it and ends the process.
+        pub fn run_to_exit(&self) -> ! {
+            match self.never {}
+        }
+
+        /// Its arguments.
+        pub fn args(&self) -> Vec<std::ffi::OsString> {
+            match self.never {}
+        }
+    }
+
+    /// Takes nothing over: `main` runs as ever, see [`can_take_over`].
+    pub fn take_over(_taker: fn(Program) -> i32) {}
+
+    /// Never.
+    pub fn can_take_over() -> bool {
+        false
+    }
+
+    /// Of a program that was taken over, and there is none: `last` is not called.
+    pub fn at_exit(_last: fn(i32)) {}
+
+    /// Ends the process.
+    pub fn exit_now(status: i32) -> ! {
+        std::process::exit(status)
+    }
+
+    /// Of a program that was taken over, and there is none: the environment stays as it is.
+    pub fn set_env(_name: &str, _value: &str) {}
+
+    /// Writes to the output of this process.
+    pub fn print(text: &str) {
+        print!("{text}");
+    }
+
     /// Refuses: there is no parent to hand anything to.
     pub fn report(_bytes: &[u8]) -> bool {
         false
@@ -303,4 +351,38 @@ pub mod process {
 
     /// Changes nothing here: a fatal signal ends the process without last words.
     pub fn catch_fatal_signals() {}
+}
+
+/// Threads of a run: real ones here.
+pub mod threads {
+    /// Lets other threads of the system go on.
+    pub fn yield_now() {
+        std::thread::yield_now();
+    }
+}
+
+/// Runtimes that wait by epoll: none here.
+pub mod sockets {
+    use sim_core::Instant;
+    use std::task::{Context, Poll};
+
+    /// Where a runtime would have waited.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Idle {
+        /// Until when; `None` for ever.
+        pub until: Option<Instant>,
+    }
+
+    impl Idle {
+        /// Ready: nothing is known of what it waits for.
+        pub fn poll_ready(&self, _cx: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    /// Runs `run`, which waits as it will: no wait is noticed here.
+    pub fn step(run: impl FnOnce(), _on_idle: impl FnMut()) -> Option<Idle> {
+        run();
+        None
+    }
 }

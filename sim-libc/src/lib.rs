@@ -34,7 +34,7 @@ mod vdso;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
 mod elsewhere;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
-pub use elsewhere::{files, interpose, process, trap};
+pub use elsewhere::{files, interpose, process, sockets, threads, trap};
 
 /// What is not promised in this process, in words, one thing each. Empty in a child of a [`process::Launcher`] whose
 /// process was started by [`process::hermetic_command`], on a system that allows all of it.

@@ -54,7 +54,7 @@ pub(super) fn main(program: Program) -> i32 {
     match serve_inner(info, true, |frame| Box::new(move |order| child(&frame, program, order))) {
         Inner::Done(status) => status,
         Inner::Met(test) => {
-            sim_libc::process::set_env(INNER, &inner_value(&test));
+            process::set_env(INNER, &inner_value(&test));
             program.run()
         }
     }

@@ -245,10 +245,10 @@ struct Printed(fn(&Record) -> String);
 impl Sink for Printed {
     fn record(&mut self, record: &Record) {
         let line = (self.0)(record).replace('\n', "\n\x1e               ");
-        // Stamped already, unlike what the program prints.
-        sim_libc::interpose::pass_through(|| match process::is_child() {
-            true => println!("{TRACE_MARK}{line}"),
-            false => println!("{}", line.replace(TRACE_MARK, "")),
+        // Stamped already, unlike what the program prints; and past std's lock, which a thread that waits may hold.
+        process::print(&match process::is_child() {
+            true => format!("{TRACE_MARK}{line}\n"),
+            false => format!("{}\n", line.replace(TRACE_MARK, "")),
         });
     }
 }
@@ -331,8 +331,11 @@ pub(super) fn hook_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let Some(world) = World::current() else { return before(info) };
-        let task = world.acting_task().map(|t| format!("in {t}: ")).unwrap_or_default();
-        eprintln!("{task}{info}");
+        match (world.acting_task(), std::thread::current().name()) {
+            (Some(task), _) => eprintln!("in {task}: {info}"),
+            (None, Some(thread)) => eprintln!("thread '{thread}' {info}"),
+            (None, None) => eprintln!("{info}"),
+        }
     }));
 }
 

@@ -166,6 +166,11 @@ pub(crate) fn note(kind: NoteKind, what: &[u8]) {
     page.note_len.store(text.len() as u32, Release);
 }
 
+/// Writes to the output of this process, past all buffers and locks of the program.
+pub fn print(text: &str) {
+    if captured() { write_captured(text.as_bytes()) } else { raw::write_all(1, text.as_bytes()) }
+}
+
 /// Writes to the captured output: the beginning is kept, and of the rest the end.
 ///
 /// Descriptors 1 and 2 are one memory file of fixed greatest size. C code that writes past us is held by the file size

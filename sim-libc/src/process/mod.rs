@@ -14,7 +14,7 @@ mod program;
 mod signals;
 mod start;
 
-pub use channel::{Note, NoteKind, Output, is_child, report};
+pub use channel::{Note, NoteKind, Output, is_child, print, report};
 pub use jobs::{JobSlot, job_slots};
 pub use launcher::{Ended, Exit, Launcher, Limits, Order};
 pub use program::{Program, at_exit, can_take_over, exit_now, set_env, take_over};
