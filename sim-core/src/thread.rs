@@ -20,8 +20,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// What a thread that yields in a loop lets pass each time, so that those who wait for a time get their turn.
+/// What a thread that yields lets pass, so that those who wait for a time get their turn. One that yields on and on, while
+/// nothing happens, waits for a time itself or for somebody who does: each [`PATIENCE`] yields this doubles, up to a
+/// millisecond.
 const YIELD_NS: u64 = 1_000;
+const PATIENCE: u32 = 64;
 
 /// Which thread of the World. The one that entered it is [`ThreadId::FIRST`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -66,6 +69,8 @@ pub(crate) struct Threads {
     /// Tasks that were ready while the driver was blocked inside a poll.
     stalled: RefCell<VecDeque<u64>>,
     last_words: RefCell<Option<LastWords>>,
+    /// Yields since anything else happened.
+    idle_yields: Cell<u32>,
 }
 
 impl Threads {
@@ -84,6 +89,7 @@ impl Threads {
         self.driver.set(None);
         self.driver_is_idle.set(false);
         self.claimed.set(None);
+        self.idle_yields.set(0);
         self.stalled.borrow_mut().clear();
     }
 
@@ -219,8 +225,10 @@ impl World {
 
     /// Lets everything else that is ready run, and a little time pass.
     pub fn yield_thread(&'static self) {
-        self.now.set(self.now.get() + YIELD_NS);
-        self.let_due_happen();
+        let idle = &self.threads.idle_yields;
+        self.now.set(self.now.get() + (YIELD_NS << (idle.get() / PATIENCE).min(10)));
+        let nothing_happens = !self.let_due_happen() && !self.others_ready();
+        idle.set(if nothing_happens { idle.get().saturating_add(1) } else { 0 });
         self.wake_thread(self.running_thread());
         self.block_thread("its turn", None);
     }
