@@ -167,8 +167,10 @@ fn tested(text: &str, version: &str) -> Result<String, String> {
     dependencies.insert("tokio", dependency(&format!("={version}"), &["full", "test-util"]));
     let dev = root.entry("dev-dependencies").or_insert(Item::Table(Table::new()));
     let dev = dev.as_table_like_mut().ok_or("the dev-dependencies of tokio are no table")?;
-    // A path among tokio's dev-dependencies, which an archive does not have.
-    dev.insert("tokio-util", dependency("0.7", &["rt"]));
+    for (name, versions) in beside(version) {
+        let features = if name == "tokio-util" { &["rt"][..] } else { &[] };
+        dev.insert(name, dependency(versions, features));
+    }
 
     let mut profile = Table::new();
     profile.insert("debug", value(false));
@@ -180,6 +182,17 @@ fn tested(text: &str, version: &str) -> Result<String, String> {
     );
     root.insert("workspace", Item::Table(Table::new()));
     Ok(manifest.to_string())
+}
+
+/// The crates around tokio that its tests use. Newer ones use what an older tokio does not have, and do not say that they
+/// need it. (That tests use tokio-util an archive's manifest does not say: it is a path among the dev-dependencies.)
+fn beside(version: &str) -> [(&'static str, &'static str); 2] {
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
+    match minor {
+        ..38 => [("tokio-util", ">=0.7, <0.7.11"), ("tokio-stream", ">=0.1, <0.1.15")],
+        38..47 => [("tokio-util", ">=0.7, <0.7.18"), ("tokio-stream", "0.1")],
+        _ => [("tokio-util", "0.7"), ("tokio-stream", "0.1")],
+    }
 }
 
 /// Features that only turn on each other.
