@@ -2,6 +2,7 @@
 //! inputs, for the `Runtime` of a plain `#[test]`.
 
 use crate::drop_in::outside;
+use crate::run::{Observe, begin};
 use crate::sim::Sim;
 use sim_core::{Choices, Entered, Nested, NodeId, Outcome, Settings, Spawn, Verdict, World};
 use std::future::Future;
@@ -78,12 +79,8 @@ impl Sim {
         F: FnOnce(Sim) -> Fut,
         Fut: Future,
     {
-        let entered = match enter(settings, choices) {
-            Ok(entered) => entered,
-            Err(nested) => panic!("{nested}"),
-        };
-        let world = entered.world();
-        let _interposed = sim_libc::interpose::enable();
+        let begun = begin(settings, choices, Observe::default());
+        let world = begun.world();
         let body = outside(async { body(Sim::current()).await });
         let result = world.block_on(NodeId::OUTSIDE, body, Spawn::named("test"));
         let outcome = world.outcome();
@@ -91,5 +88,37 @@ impl Sim {
             Ok(value) => Ended { verdict: Verdict::Passed, outcome, value: Some(value) },
             Err(verdict) => Ended { verdict, outcome, value: None },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    /// A future that nobody finishes is dropped when the run ends. Its destructors closed descriptors of the kernel's, under
+    /// the numbers of the run's, and read the real clock: libc had stopped to answer from the World.
+    #[test]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+    fn destructors_at_the_end_of_a_run_still_ask_the_world() {
+        struct Last(Rc<Cell<Option<Duration>>>, Instant);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.set(Some(self.1.elapsed()));
+            }
+        }
+        let lasted = Rc::new(Cell::new(None));
+        let noted = lasted.clone();
+        let ended = Sim::run(7, |sim| async move {
+            let _nobody_waits = sim.node("kv0").run(async move {
+                let _last = Last(noted, Instant::now());
+                std::future::pending::<()>().await
+            });
+            sim.sleep(Duration::from_secs(3600)).await;
+        });
+        assert!(ended.verdict.passed(), "{}", ended.verdict);
+        assert_eq!(lasted.get(), Some(Duration::from_secs(3600)));
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Begun {
 ///
 /// # Panics
 /// If this thread runs a World already.
+#[track_caller]
 pub(crate) fn begin(settings: Settings, mut choices: Choices, observe: Observe) -> Begun {
     if observe.deviations {
         choices.record();
