@@ -127,7 +127,7 @@ impl AsyncWrite for WriteHalf<'_> {
 
     /// Ends this direction: the peer reads an end.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.inner().shutdown_write())
+        Poll::Ready(self.0.end_write())
     }
 }
 

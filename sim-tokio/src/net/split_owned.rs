@@ -182,7 +182,7 @@ impl AsyncWrite for OwnedWriteHalf {
 
     /// Ends this direction: the peer reads an end.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = self.stream.inner().shutdown_write();
+        let ended = self.stream.end_write();
         self.shutdown_on_drop &= ended.is_err();
         Poll::Ready(ended)
     }

@@ -45,6 +45,14 @@ impl TcpStream {
         &self.inner
     }
 
+    /// Ends the direction from here. One that has ended on both sides is no error, as tokio has it.
+    pub(super) fn end_write(&self) -> io::Result<()> {
+        match self.inner.shutdown_write() {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            done => done,
+        }
+    }
+
     /// This side's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
@@ -216,6 +224,6 @@ impl AsyncWrite for TcpStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.inner.shutdown_write())
+        Poll::Ready(self.end_write())
     }
 }

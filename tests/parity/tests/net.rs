@@ -72,6 +72,17 @@ parity::both! { running:
         assert_eq!(client.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
+    async fn ending_what_has_ended_on_both_sides_is_no_error() {
+        let (mut client, mut server) = pair!();
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        client.shutdown().await.unwrap();
+        server.shutdown().await.unwrap();
+    }
+
     async fn unread_bytes_turn_a_close_into_a_reset() {
         let (mut client, server) = pair!();
         client.write_all(b"never read").await.unwrap();
