@@ -1,5 +1,5 @@
-//! Symbols of libc that answer from the World: clock, sleep, entropy, processors, process id, host name, output; and those
-//! by which a program would leave it, which end the run as escaped.
+//! Symbols of libc that answer from the World: clock, sleep, entropy, threads and their locks, processors, process id, host
+//! name, output; and those by which a program would leave it, which end the run as escaped.
 //!
 //! A definition in the program comes before libc's, so std, C code linked in and every crate that calls libc by name ends
 //! here. Each function first reads one thread-local: outside a run it goes on to the system, by the same system call where
@@ -7,8 +7,9 @@
 //!
 //! Inside a run they read cells and borrow nothing that a caller may hold. They never panic.
 //!
-//! What is deliberately absent: sockets and files, which stand in modules of their own. Calls that libc makes
-//! to itself (`fopen` calling `open`, `printf` calling `write`) never pass by a symbol; [`crate::trap`] sees them.
+//! What is deliberately absent: sockets (`crate::sockets`), descriptors (`crate::descriptors`) and files (`crate::files`),
+//! whose symbols stand with what answers them. Calls that libc makes to itself (`fopen` calling `open`, `printf` calling
+//! `write`) never pass by a symbol; [`crate::trap`] sees them.
 
 pub(crate) mod entropy;
 pub(crate) mod escapes;
