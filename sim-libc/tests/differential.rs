@@ -17,7 +17,7 @@
 
 use sim_core::{Choices, Settings, Spawn, World};
 use sim_libc::interpose;
-use sim_net::Net;
+use sim_net::{Config, Net};
 use std::fmt::Write as _;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -56,7 +56,7 @@ enum Kind {
     Epoll,
 }
 
-struct Sequence {
+struct Sequence<F> {
     numbers: Numbers,
     /// Numbers, and which description they lead to.
     slots: Vec<(i32, Kind)>,
@@ -71,7 +71,7 @@ struct Sequence {
     was_shut: Vec<usize>,
     /// Tried to connect.
     has_tried: Vec<usize>,
-    settle: fn(),
+    settle: F,
 }
 
 fn answer(result: i64) -> String {
@@ -135,8 +135,8 @@ impl Addr {
     }
 }
 
-impl Sequence {
-    fn new(seed: u64, settle: fn()) -> Sequence {
+impl<F: Fn()> Sequence<F> {
+    fn new(seed: u64, settle: F) -> Self {
         let prefix = format!("sim-{}-{seed}-", std::process::id());
         Sequence {
             numbers: Numbers(seed),
@@ -665,32 +665,40 @@ impl Sequence {
 
 fn in_a_world(seed: u64) -> Vec<String> {
     fn settle() {
-        // SAFETY: an empty list.
-        unsafe { libc::poll(std::ptr::null_mut(), 0, 5) };
+        if let Some(world) = World::current() {
+            world.let_due_happen();
+        }
     }
     let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no run inside another");
     let world = entered.world();
-    world.plug(Net::new());
+    let mut config = Config::default();
+    config.loopback.latency = std::time::Duration::ZERO;
+    world.plug(Net::with_config(config));
     let node = world.node("kv0");
     let _on = interpose::enable();
     let log = world.block_on(node, async move { Sequence::new(seed, settle).run() }, Spawn::named("the sequence"));
     log.expect("the run passes")
 }
 
-fn on_the_kernel(seed: u64, slowly: bool) -> Vec<String> {
-    fn pause() {
-        std::thread::sleep(std::time::Duration::from_millis(3));
-    }
-    Sequence::new(seed, if slowly { pause } else { || {} }).run()
+fn on_the_kernel(seed: u64, pause_ms: u64) -> Vec<String> {
+    let pause = move || {
+        if pause_ms > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        }
+    };
+    Sequence::new(seed, pause).run()
 }
 
 /// The first call that differs, with those before it.
 fn difference(seed: u64) -> Option<String> {
     let ours = in_a_world(seed);
-    if ours == on_the_kernel(seed, false) {
-        return None;
+    let mut theirs = Vec::new();
+    for pause_ms in [0, 3, 20] {
+        theirs = on_the_kernel(seed, pause_ms);
+        if ours == theirs {
+            return None;
+        }
     }
-    let theirs = on_the_kernel(seed, true);
     let at = (0..ours.len().max(theirs.len())).find(|i| ours.get(*i) != theirs.get(*i))?;
     let shown: Vec<&str> = ours[..at].iter().map(String::as_str).collect();
     Some(format!("seed {seed}\n  {}\nhere:   {:?}\nkernel: {:?}", shown.join("\n  "), ours.get(at), theirs.get(at)))

@@ -204,7 +204,7 @@ impl Socket {
     pub(crate) fn news(&self) -> u32 {
         match &self.body {
             Body::Tcp(tcp) => tcp.news(),
-            Body::Udp(_) => EVERY,
+            Body::Udp(udp) => udp.news(),
             Body::Unix(unix) => unix.news(),
         }
     }
@@ -294,7 +294,13 @@ impl Socket {
                 }
                 // What is under way comes first: its end, before the address is looked at.
                 match tcp.settled()? {
-                    Some(how) => return how,
+                    Some(how) => {
+                        // Linux, tcp_disconnect(): the failure is reported once more as the socket is made new.
+                        if how.is_err() {
+                            own.notify(ERR);
+                        }
+                        return how;
+                    }
                     None if !tcp.is_connecting() => {
                         tcp.connect(reachable(to.in_family(self.kind.family)?), &self.options.get())?;
                         own.observe();
@@ -377,7 +383,14 @@ impl Socket {
             Body::Tcp(tcp) => {
                 let until = Self::until(world, options.send_timeout);
                 // An address is ignored (Linux, tcp_sendmsg()).
-                send_all(from, |rest| own.wait("room in a TCP stream", dont_wait, until, || tcp.write(rest)))
+                let mut sent = false;
+                send_all(from, |rest| {
+                    // An error that comes after some bytes is the next call's (Linux, tcp_sendmsg_locked()).
+                    if std::mem::replace(&mut sent, true) && tcp.has_error() {
+                        return Err(Errno(libc::EPIPE));
+                    }
+                    own.wait("room in a TCP stream", dont_wait, until, || tcp.write(rest))
+                })
             }
             Body::Unix(unix) => {
                 let until = Self::until(world, options.send_timeout);
@@ -456,6 +469,10 @@ impl Socket {
                 let all = flags & libc::MSG_WAITALL != 0 && !peek;
                 let throw_away = flags & libc::MSG_TRUNC != 0;
                 let len = receive_all(room(into), all, |got| {
+                    // As above (tcp_recvmsg_locked()).
+                    if got > 0 && tcp.has_error() {
+                        return Ok(0);
+                    }
                     own.wait("bytes from a TCP stream", dont_wait, until, || {
                         let wanted = room(into) - got;
                         if throw_away {

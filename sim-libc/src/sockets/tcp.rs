@@ -3,7 +3,7 @@
 use super::bits;
 use super::options::Options;
 use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
-use sim_net::{BindOptions, StreamState, TcpBound, TcpListener, TcpStream};
+use sim_net::{BindOptions, News, StreamState, TcpBound, TcpListener, TcpStream};
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -58,11 +58,12 @@ impl Tcp {
     pub fn has_port(&self) -> bool {
         match &*self.state.borrow() {
             State::New => false,
-            State::Connecting(stream) => {
+            // What is closed has given back a port that its program did not name (Linux, tcp_set_state()).
+            State::Connecting(stream) | State::Connected(stream) => {
                 self.home.get().is_some_and(|home| home.keeps_port)
                     || stream.state().is_ok_and(|state| state != StreamState::Closed)
             }
-            State::Bound(_) | State::Listening(_) | State::Connected(_) => true,
+            State::Bound(_) | State::Listening(_) => true,
         }
     }
 
@@ -99,7 +100,11 @@ impl Tcp {
             State::New | State::Bound(_) | State::Listening(_) => return EVERY,
         };
         drop(state);
-        super::unix::told(news.ok(), self.ready())
+        match news {
+            // What hangs up tells of reading, too.
+            Ok(News { read: false, write: true }) => OUT,
+            news => super::unix::told(news.ok(), self.ready()),
+        }
     }
 
     pub fn bind(&self, addr: SocketAddr, options: &Options) -> Answer<()> {
@@ -317,6 +322,14 @@ impl Tcp {
         match &*self.state.borrow() {
             State::Connecting(stream) | State::Connected(stream) => Ok(stream.peer_addr()?),
             State::New | State::Bound(_) | State::Listening(_) => Err(NOT_CONNECTED),
+        }
+    }
+
+    /// Whether an error waits to be told.
+    pub fn has_error(&self) -> bool {
+        match &*self.state.borrow() {
+            State::Connecting(stream) | State::Connected(stream) => stream.readiness().is_ok_and(|r| r.error),
+            State::New | State::Bound(_) | State::Listening(_) => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::{bits, filling, room};
-use crate::descriptors::{Answer, EVERY, Errno, HUP, IN, OUT, READ_HUP};
+use crate::descriptors::{Answer, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use sim_net::UdpSocket;
 use std::cell::{Cell, RefCell};
 use std::io::IoSliceMut;
@@ -29,6 +29,12 @@ impl Udp {
             None => OUT | ended,
             Some(socket) => socket.readiness().map_or(EVERY, bits),
         }
+    }
+
+    /// A datagram tells of reading alone, an error of itself (Linux, sock_def_readable() and sock_def_error_report()).
+    pub fn news(&self) -> u32 {
+        // Also asked while a call of our own changes the state, which is news enough.
+        if self.bound.try_borrow_mut().is_ok() { IN | self.ready() & ERR } else { EVERY }
     }
 
     pub fn observe(&self, observer: Waker) -> Answer<()> {

@@ -47,7 +47,11 @@ impl Unix {
     }
 
     pub fn news(&self) -> u32 {
-        told(self.0.take_news().ok(), self.ready())
+        match self.0.take_news() {
+            // Room tells of nothing else (Linux, unix_write_space()): a change of state is told as both.
+            Ok(News { read: false, write: true }) => OUT,
+            news => told(news.ok(), self.ready()),
+        }
     }
 
     pub fn bind(&self, name: &[u8]) -> Answer<()> {

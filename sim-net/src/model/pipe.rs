@@ -87,11 +87,9 @@ impl Network {
             pipe.pages.push_back(Page { bytes: page, at: 0 });
             wrote += n;
         }
-        if wrote == 0 {
-            return Ok(None);
-        }
+        // Also where nothing was written (Linux, pipe_write(), `poll_usage`).
         self.effects.push(Effect::Pipe { slot: id.index, end: PipeEnd::Read });
-        Ok(Some(wrote))
+        Ok((wrote > 0).then_some(wrote))
     }
 
     /// Gives up to `room` of the bytes that wait to `put`: 0 when nothing waits and the writing end is closed; `Ok(None)`
