@@ -143,6 +143,8 @@ pub(super) fn told(news: Option<News>, ready: u32) -> u32 {
     match news {
         Some(News { read: true, write: false }) => IN | READ_HUP | ends,
         Some(News { read: false, write: true }) => OUT | ends,
-        Some(_) | None => EVERY,
+        // Woken twice for what was told once.
+        Some(News { read: false, write: false }) => 0,
+        Some(News { read: true, write: true }) | None => EVERY,
     }
 }
