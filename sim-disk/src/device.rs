@@ -95,6 +95,8 @@ pub enum Op {
     CreateDir(Vec<u8>, u32),
     /// symlink(2): the target, then the link.
     CreateLink(Vec<u8>, Vec<u8>),
+    /// bind(2) of a Unix socket, with these permissions → [`Reply::Stat`].
+    CreateSocket(Vec<u8>, u32),
     /// readlink(2) → [`Reply::Path`].
     ReadLink(Vec<u8>),
     /// link(2); if true, of what a symbolic link leads to.
@@ -178,6 +180,7 @@ impl Op {
             Op::ReadDir(_) | Op::ReadDirFile(_) => "getdents",
             Op::CreateDir(..) => "mkdir",
             Op::CreateLink(..) => "symlink",
+            Op::CreateSocket(..) => "bind",
             Op::ReadLink(_) => "readlink",
             Op::Link(..) | Op::LinkFile(..) => "link",
             Op::RemoveFile(_) => "unlink",
@@ -205,6 +208,7 @@ impl Op {
     fn path(&self) -> &[u8] {
         match self {
             Op::Open(path, _) | Op::Stat(path) | Op::ReadDir(path) | Op::CreateDir(path, _) => path,
+            Op::CreateSocket(path, _) => path,
             Op::StatLink(path) | Op::Access(path, ..) | Op::Truncate(path, _) | Op::CreateLink(_, path) => path,
             Op::ReadLink(path) | Op::Link(path, ..) | Op::RenameTaken(path, ..) | Op::Change(path, ..) => path,
             Op::RemoveFile(path) | Op::RemoveDir(path) | Op::Rename(path, _) | Op::Canonical(path) => path,
@@ -218,6 +222,7 @@ impl Op {
             Op::Open(_, how) => how.create || how.truncate,
             Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Sync(_) | Op::SyncData(_) => true,
             Op::CreateDir(..) | Op::RemoveFile(_) | Op::RemoveDir(_) | Op::Rename(..) | Op::RenameTaken(..) => true,
+            Op::CreateSocket(..) => true,
             Op::CreateLink(..) | Op::Link(..) | Op::LinkFile(..) | Op::Truncate(..) | Op::Allocate(..) => true,
             Op::Change(..) | Op::ChangeFile(..) => true,
             _ => false,
@@ -639,6 +644,9 @@ impl Disk {
             (Op::ReadDirFile(_), Some(open)) => volume.read_dir(open.inode).map(Reply::Entries),
             (Op::CreateDir(path, mode), _) => volume.create_dir(&path, mode, now).map(|()| Reply::Done),
             (Op::CreateLink(target, path), _) => volume.create_link(&target, &path, now).map(|()| Reply::Done),
+            (Op::CreateSocket(path, mode), _) => {
+                volume.create_socket(&path, mode, now).map(|inode| Reply::Stat(volume.stat(inode)))
+            }
             (Op::ReadLink(path), _) => volume.read_link(&path).map(Reply::Path),
             (Op::Link(from, to, follow), _) => volume.link(&from, &to, follow, now).map(|()| Reply::Done),
             (Op::LinkFile(_, to), Some(open)) => volume.link_inode(open.inode, &to, now).map(|()| Reply::Done),

@@ -560,3 +560,74 @@ fn names_and_interfaces_are_those_of_the_run() {
         }
     });
 }
+
+/// What a program does with the file of a Unix socket, step by step; each answer as text.
+fn socket_files(dir: &std::path::Path) -> Vec<String> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    fn said<T>(what: &str, done: io::Result<T>) -> String {
+        format!("{what}: {:?}", done.map(drop).map_err(|e| e.raw_os_error()))
+    }
+    let (path, file, moved, link) = (dir.join("s"), dir.join("file"), dir.join("t"), dir.join("link"));
+    let before = std::env::current_dir().expect("there is one");
+    let mut log = Vec::new();
+    std::fs::write(&file, "x").expect("room");
+    log.push(said("bind to a file", UnixListener::bind(&file)));
+    log.push(said("connect to a file", UnixStream::connect(&file)));
+    log.push(said("bind below a file", UnixListener::bind(file.join("s"))));
+    log.push(said("bind in nothing", UnixListener::bind(dir.join("no/s"))));
+    log.push(said("connect to nothing", UnixStream::connect(&path)));
+    let listener = UnixListener::bind(&path).expect("a free name");
+    let meta = std::fs::symlink_metadata(&path).expect("it is a file");
+    log.push(format!("{} {:o} {}", meta.file_type().is_socket(), meta.mode() & !0o022, meta.len()));
+    let entry = std::fs::read_dir(dir).expect("there").map(|e| e.expect("readable")).find(|e| e.file_name() == "s");
+    log.push(format!("{}", entry.expect("it is listed").file_type().expect("known").is_socket()));
+    log.push(said("open", std::fs::File::open(&path)));
+    log.push(said("read", std::fs::read(&path)));
+    log.push(said("bind again", UnixListener::bind(&path)));
+    std::env::set_current_dir(dir).expect("it is there");
+    log.push(said("relative", UnixStream::connect("s")));
+    let relative = UnixDatagram::bind("./d").expect("a free name");
+    std::env::set_current_dir(before).expect("it is there");
+    log.push(format!("{:?}", relative.local_addr().expect("a name").as_pathname()));
+    let sender = UnixDatagram::unbound().expect("a socket");
+    log.push(said("send by its full path", sender.send_to(b"x", dir.join("d"))));
+    log.push(said("received", relative.recv(&mut [0; 4])));
+    log.push(said("another kind", UnixStream::connect(dir.join("d"))));
+    std::os::unix::fs::symlink(&path, &link).expect("room");
+    log.push(said("through a link", UnixStream::connect(&link)));
+    log.push(said("bind to a link", UnixListener::bind(&link)));
+    std::fs::rename(&path, &moved).expect("it is there");
+    log.push(said("after a rename", UnixStream::connect(&moved)));
+    log.push(said("by the old name", UnixStream::connect(&path)));
+    log.push(format!("{:?}", listener.local_addr().expect("a name").as_pathname() == Some(&path)));
+    let second = UnixListener::bind(&path).expect("the name is free");
+    drop((listener, second));
+    log.push(said("closed", UnixStream::connect(&path)));
+    log.push(said("its file stays", UnixListener::bind(&path)));
+    log.push(said("unlink", std::fs::remove_file(&path)));
+    log.push(format!("{}", path.exists()));
+    let again = UnixListener::bind(&path).expect("the name is free");
+    std::fs::remove_file(&path).expect("it is there");
+    log.push(said("unlinked", UnixStream::connect(&path)));
+    drop(again);
+    log.push(said("the directory", std::fs::remove_dir_all(dir)));
+    log
+}
+
+/// A server that starts again removes the file of its predecessor first, and so must find it: the names of Unix sockets
+/// once were the network's alone, where nobody could remove them.
+#[test]
+fn a_unix_socket_that_is_bound_to_a_path_is_a_file() {
+    let dir = std::env::temp_dir().join(format!("sim-sockets-{}", std::process::id()));
+    let inside = dir.clone();
+    let ours = passes(move |world| {
+        world.plug(sim_libc::files::disk());
+        std::fs::create_dir(&inside).expect("a new name");
+        socket_files(&inside)
+    });
+    assert!(!dir.exists(), "nothing real was made");
+    std::fs::create_dir(&dir).expect("a new name");
+    let theirs = socket_files(&dir);
+    assert_eq!(ours, theirs);
+    assert!(ours.iter().filter(|l| l.contains("Ok")).count() > 5, "{ours:#?}");
+}

@@ -1,4 +1,4 @@
-//! What a name leads to: a file, a directory, a symbolic link, or something of the system's own.
+//! What a name leads to: a file, a directory, a symbolic link, a socket, or something of the system's own.
 
 use super::content::Content;
 use super::locks::Locks;
@@ -19,6 +19,8 @@ pub enum FileKind {
     Dir,
     /// A symbolic link.
     Link,
+    /// The name of a Unix socket. What is behind it is the network's.
+    Socket,
     /// What is the system's own, in the tree below.
     Foreign,
 }
@@ -99,6 +101,7 @@ pub enum Kind {
     Below(BelowFile),
     Dir(Directory),
     Link(Box<[u8]>),
+    Socket,
     /// The path in the tree below.
     Foreign(Box<[u8]>),
 }
@@ -161,6 +164,7 @@ impl Inode {
             Kind::File(_) | Kind::Below(_) => FileKind::File,
             Kind::Dir(_) => FileKind::Dir,
             Kind::Link(_) => FileKind::Link,
+            Kind::Socket => FileKind::Socket,
             Kind::Foreign(_) => FileKind::Foreign,
         }
     }

@@ -245,6 +245,7 @@ impl Volume {
         }
         match kind {
             FileKind::Link => return Err(Errno::ELOOP),
+            FileKind::Socket => return Err(Errno::ENXIO),
             FileKind::Foreign => return Err(Errno::EXDEV),
             FileKind::Dir if writes || how.truncate => return Err(Errno::EISDIR),
             _ => {}
@@ -308,6 +309,12 @@ impl Volume {
         }
         let place = self.new_place(path, false)?;
         self.create(place, Kind::Link(target.into()), 0o777, "symlink", now).map(drop)
+    }
+
+    /// The name of a socket that is bound there: unix_bind_bsd of net/unix/af_unix.c.
+    pub fn create_socket(&mut self, path: &[u8], mode: u32, now: Instant) -> Result<InodeId, Errno> {
+        let place = self.new_place(path, false)?;
+        self.create(place, Kind::Socket, mode, "bind", now)
     }
 
     /// readlink(2).
@@ -375,7 +382,7 @@ impl Volume {
         match kind {
             FileKind::Dir => return Err(Errno::EPERM),
             FileKind::Foreign => return Err(Errno::EXDEV),
-            FileKind::File | FileKind::Link => {}
+            FileKind::File | FileKind::Link | FileKind::Socket => {}
         }
         if links == 0 && names > 0 {
             return Err(Errno::ENOENT);
@@ -593,7 +600,7 @@ impl Volume {
             Kind::Below(file) => (file.len, file.len.div_ceil(512) * 512),
             Kind::Dir(_) => (PAGE as u64, PAGE as u64),
             Kind::Link(target) => (target.len() as u64, 0),
-            Kind::Foreign(_) => (0, 0),
+            Kind::Socket | Kind::Foreign(_) => (0, 0),
         };
         let links = match &i.kind {
             Kind::Dir(_) if i.links == 0 => 0,
@@ -847,7 +854,7 @@ impl Volume {
                 }
                 Profile::Strict => self.journal.take_of_directory(inode),
             },
-            Kind::Below(_) | Kind::Link(_) | Kind::Foreign(_) => Vec::new(),
+            Kind::Below(_) | Kind::Link(_) | Kind::Socket | Kind::Foreign(_) => Vec::new(),
         };
         for change in durable {
             self.settle_names(change, true);

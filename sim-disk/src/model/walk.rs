@@ -242,7 +242,7 @@ impl Volume {
                     self.led_out_to = join(path, rest);
                     return Err(Errno::EXDEV);
                 }
-                Kind::File(_) | Kind::Below(_) => return Err(Errno::ENOTDIR),
+                Kind::File(_) | Kind::Below(_) | Kind::Socket => return Err(Errno::ENOTDIR),
             };
         }
         if self.is_dir(at) { Ok(at) } else { Err(Errno::ENOTDIR) }

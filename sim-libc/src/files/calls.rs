@@ -19,7 +19,7 @@ use std::any::Any;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-const AT_CWD: i64 = libc::AT_FDCWD as i64;
+pub(super) const AT_CWD: i64 = libc::AT_FDCWD as i64;
 const NO_FOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
 const RANDOM: [&[u8]; 2] = [b"/dev/urandom", b"/dev/random"];
 

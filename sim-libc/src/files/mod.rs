@@ -11,6 +11,7 @@
 //! | `open` | what stands behind a descriptor: a file, a directory, a source of random bytes |
 //! | `dirs` | libc's streams of directories |
 //! | `maps` | memory maps of simulated files |
+//! | `sockets` | the names of Unix sockets |
 //! | `symbols` | libc's names for all this |
 //!
 //! A regular file of the real tree that is opened for reading only, and that the node has not changed, is the kernel's:
@@ -24,6 +25,7 @@ pub(crate) mod dirs;
 pub(crate) mod maps;
 mod open;
 mod real;
+pub(crate) mod sockets;
 pub(crate) mod stat;
 pub(crate) mod symbols;
 

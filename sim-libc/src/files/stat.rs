@@ -10,6 +10,7 @@ pub(super) fn entry_kind(kind: FileKind) -> u8 {
         FileKind::File => libc::DT_REG,
         FileKind::Dir => libc::DT_DIR,
         FileKind::Link => libc::DT_LNK,
+        FileKind::Socket => libc::DT_SOCK,
         FileKind::Foreign => libc::DT_UNKNOWN,
     }
 }
@@ -19,6 +20,7 @@ fn mode(stat: &Stat) -> u32 {
         FileKind::File => libc::S_IFREG,
         FileKind::Dir => libc::S_IFDIR,
         FileKind::Link => libc::S_IFLNK,
+        FileKind::Socket => libc::S_IFSOCK,
         FileKind::Foreign => libc::S_IFCHR,
     };
     kind | stat.mode

@@ -213,9 +213,9 @@ impl Socket {
         timeout.map(|timeout| world.now() + timeout)
     }
 
-    pub(crate) fn bind(&self, own: &Description, world: &World, to: Given) -> Answer<()> {
+    pub(crate) fn bind(&self, own: &Description, world: &'static World, to: Given) -> Answer<()> {
         if let Body::Unix(unix) = &self.body {
-            unix.bind(&name_given(to)?)?;
+            unix.bind(world, &name_given(to)?)?;
             own.observe();
             return Ok(());
         }
@@ -280,7 +280,7 @@ impl Socket {
         }
     }
 
-    pub(crate) fn connect(&self, own: &Description, world: &World, to: Given) -> Answer<()> {
+    pub(crate) fn connect(&self, own: &Description, world: &'static World, to: Given) -> Answer<()> {
         if self.kind.family != libc::AF_UNIX {
             on_a_machine(world, "connect")?;
         }
@@ -341,7 +341,7 @@ impl Socket {
                 if to.address == Address::Unspecified {
                     return unix.disconnect();
                 }
-                let name = name_given(to)?;
+                let name = Unix::find(world, name_given(to)?)?;
                 let until = Self::until(world, self.options.get().send_timeout);
                 own.wait("a Unix listener to have room in its queue", false, until, || unix.connect(&name))
             }
@@ -369,7 +369,7 @@ impl Socket {
     pub(crate) fn send(
         &self,
         own: &Description,
-        world: &World,
+        world: &'static World,
         from: &[IoSlice<'_>],
         flags: i32,
         to: Option<Given>,
@@ -408,6 +408,7 @@ impl Socket {
                 if to.as_ref().is_some_and(Vec::is_empty) {
                     return Err(Errno::INVALID);
                 }
+                let to = to.map(|name| Unix::find(world, name)).transpose()?;
                 own.wait("room in a Unix socket", dont_wait, until, || unix.send(to.as_deref(), from))
             }
             Body::Udp(udp) => {

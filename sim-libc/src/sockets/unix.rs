@@ -3,6 +3,7 @@
 use super::options::Options;
 use super::{bits, filling, room};
 use crate::descriptors::{Answer, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
+use crate::files::sockets as files;
 use sim_core::World;
 use sim_net::{Credentials, News, Receive, UnixKind, UnixSocket};
 use std::io::{IoSlice, IoSliceMut};
@@ -20,6 +21,11 @@ pub(super) fn kind_of(number: i32) -> Answer<UnixKind> {
         libc::SOCK_SEQPACKET => Ok(UnixKind::SeqPacket),
         _ => Err(Errno(libc::ESOCKTNOSUPPORT)),
     }
+}
+
+/// Whether a name is a path, and paths are those of a disk.
+fn is_file(world: &World, name: &[u8]) -> bool {
+    name.first().is_some_and(|first| *first != 0) && crate::files::is_simulated(world)
 }
 
 /// Who the acting process is to its peers.
@@ -54,8 +60,22 @@ impl Unix {
         }
     }
 
-    pub fn bind(&self, name: &[u8]) -> Answer<()> {
-        Ok(self.0.bind(name)?)
+    pub fn bind(&self, world: &'static World, name: &[u8]) -> Answer<()> {
+        if !is_file(world, name) {
+            return Ok(self.0.bind(name)?);
+        }
+        if !self.0.name()?.is_empty() {
+            // The file is made before the socket is looked at (Linux, unix_bind_bsd()), and taken away again.
+            let exists = !matches!(files::find(world, name), Err(Errno(libc::ENOENT | libc::ENOTDIR)));
+            return Err(Errno(if exists { libc::EADDRINUSE } else { libc::EINVAL }));
+        }
+        let place = files::make(world, name)?;
+        Ok(self.0.bind_at(name, &place)?)
+    }
+
+    /// By what the network knows the socket of that name.
+    pub fn find(world: &'static World, name: Vec<u8>) -> Answer<Vec<u8>> {
+        if is_file(world, &name) { files::find(world, &name) } else { Ok(name) }
     }
 
     pub fn listen(&self, backlog: i32) -> Answer<()> {

@@ -47,6 +47,14 @@ impl UnixSocket {
         on(self.epoch, |net, cx| net.unix_bind(self.id, name, cx))
     }
 
+    /// Gives it the name of a path whose file the caller keeps. Who connects or sends to it asks for `place`.
+    ///
+    /// # Errors
+    /// EINVAL for a socket that has a name.
+    pub fn bind_at(&self, name: &[u8], place: &[u8]) -> io::Result<()> {
+        on(self.epoch, |net, cx| net.unix_bind_at(self.id, name, place, cx))
+    }
+
     /// Takes connections. `backlog` + 1 may wait to be accepted. A second call changes the backlog.
     ///
     /// # Errors

@@ -109,6 +109,8 @@ pub(super) struct Sock {
     pub node: NodeId,
     kind: UnixKind,
     name: Name,
+    /// What its path is known by, if not by itself.
+    place: Option<Rc<[u8]>>,
     owner: Credentials,
     state: State,
     /// Stays when the peer is closed; its id finds nothing then.
@@ -158,6 +160,7 @@ impl Sock {
             node,
             kind,
             name: Name::default(),
+            place: None,
             owner,
             state: State::Unconnected,
             peer: None,
@@ -283,7 +286,7 @@ impl Unix {
         if let Some(place) = self.spaces.get_mut(sock.node.0 as usize)
             && let Some(name) = sock.name.get()
         {
-            if let Some(owner) = place.paths.get_mut(name).filter(|o| **o == Some(id)) {
+            if let Some(owner) = place.paths.get_mut(sock.place.as_ref().unwrap_or(name)).filter(|o| **o == Some(id)) {
                 *owner = None;
             }
             if place.abstracts[sock.kind as usize].get(name) == Some(&id) {
@@ -369,6 +372,25 @@ impl Network {
         }
         cx.event(node, "unix.bind", || show(&name));
         self.unix.get(id)?.name.get_or_init(|| name);
+        Ok(())
+    }
+
+    /// The same for a path whose file the caller keeps: the socket is called `name`, and is found by `place`, which is no
+    /// other file's, ever.
+    ///
+    /// # Errors
+    /// EINVAL for a socket that has a name.
+    pub fn unix_bind_at(&mut self, id: Id, name: &[u8], place: &[u8], cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
+        let sock = self.unix.get(id)?;
+        if sock.name.get().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let node = sock.node;
+        let place: Rc<[u8]> = place.into();
+        sock.place = Some(place.clone());
+        sock.name.get_or_init(|| name.into());
+        self.unix.space(node).paths.insert(place, Some(id));
+        cx.event(node, "unix.bind", || show(name));
         Ok(())
     }
 
