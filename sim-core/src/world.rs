@@ -109,7 +109,7 @@ pub struct World {
     /// For each group: its node, and whether it lives.
     pub(crate) groups: RefCell<Vec<(NodeId, bool)>>,
     devices: RefCell<Vec<Plugged>>,
-    extensions: RefCell<Vec<Rc<dyn Any>>>,
+    extensions: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
     wakes: RefCell<Vec<Waker>>,
     pub(crate) stop: RefCell<Option<Verdict>>,
     pub(crate) stopped: Cell<bool>,
@@ -392,11 +392,13 @@ impl World {
     }
 
     /// State of another layer that lives as long as the run: made on first use.
+    #[inline]
     pub fn extension<T: Default + 'static>(&self) -> Rc<T> {
-        let found = self.extensions.borrow().iter().find_map(|e| e.clone().downcast::<T>().ok());
-        found.unwrap_or_else(|| {
+        let kind = TypeId::of::<T>();
+        let found = self.extensions.borrow().iter().find(|(of, _)| *of == kind).map(|(_, found)| found.clone());
+        found.and_then(|found| found.downcast().ok()).unwrap_or_else(|| {
             let made = Rc::new(T::default());
-            self.extensions.borrow_mut().push(made.clone());
+            self.extensions.borrow_mut().push((kind, made.clone()));
             made
         })
     }

@@ -631,3 +631,55 @@ fn a_unix_socket_that_is_bound_to_a_path_is_a_file() {
     assert_eq!(ours, theirs);
     assert!(ours.iter().filter(|l| l.contains("Ok")).count() > 5, "{ours:#?}");
 }
+
+/// All machines of a run share one table of numbers. A process may have as many as lie below the kernel's own; a thousand
+/// machines with a runtime each have more, and those lie where the kernel's never come.
+#[test]
+fn a_process_runs_out_of_descriptors_and_a_run_does_not() {
+    let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no run inside another");
+    let world = entered.world();
+    world.plug(Net::new());
+    let _on = interpose::enable();
+    // SAFETY: these calls take numbers only, of descriptors that each process made itself.
+    let fill = || unsafe {
+        let made: Vec<i32> = std::iter::repeat_with(|| libc::eventfd(7, 0)).take_while(|fd| *fd >= 0).collect();
+        assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EMFILE));
+        let last = *made.last().expect("some");
+        assert_eq!(errno(libc::dup(last)), libc::EMFILE);
+        assert_eq!(libc::close(made[100]), 0);
+        assert_eq!(libc::dup(last), made[100], "the lowest free number");
+        made
+    };
+    let counts = |fds: Vec<i32>| {
+        fds.iter().for_each(|fd| {
+            let mut count = 0u64;
+            // SAFETY: a local of eight bytes.
+            assert_eq!(unsafe { libc::read(*fd, (&raw mut count).cast(), 8) }, 8);
+            assert_eq!(count, 7, "each number leads to its own");
+            // SAFETY: a number of this process's.
+            assert_eq!(unsafe { libc::close(*fd) }, 0);
+            assert_eq!(errno(unsafe { libc::close(*fd) }), libc::EBADF);
+        });
+    };
+    let on = |name: &str, body: Box<dyn FnOnce() -> Vec<i32>>| {
+        let ran = world.block_on(world.node(name), async move { body() }, Spawn::named("a program"));
+        ran.expect("the run goes on")
+    };
+    let first = on("kv0", Box::new(fill));
+    assert_eq!((first[0], *first.last().expect("some"), first.len()), (32, 4095, 4064));
+    let second = on("kv1", Box::new(fill));
+    assert_eq!((second[0], second.len()), (1 << 20, 4064));
+    // The number that the first machine gave back and took again leads to what another one leads to: nothing is left in it.
+    let without_the_copy = |mut fds: Vec<i32>| {
+        let copy = fds.remove(100);
+        // SAFETY: a number of this process's.
+        assert_eq!(unsafe { libc::close(copy) }, 0);
+        fds
+    };
+    on("kv1", Box::new(move || (counts(without_the_copy(second)), Vec::new()).1));
+    on("kv0", Box::new(move || (counts(without_the_copy(first)), Vec::new()).1));
+    // Given back, they are the lowest again.
+    // SAFETY: takes numbers only.
+    let again = on("kv1", Box::new(|| vec![unsafe { libc::eventfd(0, 0) }]));
+    assert_eq!(again, [32]);
+}

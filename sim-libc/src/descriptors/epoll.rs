@@ -246,9 +246,9 @@ impl Epoll {
 
     /// Up to `room` events of what is ready now.
     fn collect(&self, room: usize) -> Vec<libc::epoll_event> {
-        let mut events = Vec::new();
-        let mut again = Vec::new();
         let looked_at = self.ready.borrow().len();
+        let mut events = Vec::with_capacity(looked_at.min(room));
+        let mut again = Vec::new();
         for _ in 0..looked_at {
             if events.len() == room {
                 break;

@@ -3,7 +3,8 @@
 //! One table for the World, since its nodes share one process: a number leads to an *open description* ([`Description`]),
 //! which several numbers may share after `dup`, and which ends with the last of them. Numbers are given out from 32 up, the
 //! lowest free one first, as POSIX has it. What is below belongs to the kernel (stdin, stdout, stderr, real files opened
-//! for reading), and so does what is at 4096 and above.
+//! for reading), and so does what is at 4096 and above. A process may have as many as lie between; when those of all
+//! processes together are more, numbers go on at 2^20, where the kernel's never come (`fs.nr_open`, as Linux sets it).
 //!
 //! Each number belongs to the node and the incarnation that made it. What the code of a dead incarnation still calls ends
 //! with EBADF and changes nothing, except that its own numbers are given back when they are closed.
@@ -38,8 +39,28 @@ use timerfd::TimerFd;
 pub(crate) const FIRST: i32 = 32;
 /// Where the kernel's own numbers go on, so that they never meet the run's.
 const KERNEL_FROM: i32 = 4096;
-/// As many as a process may have (`RLIMIT_NOFILE`), less than [`KERNEL_FROM`].
+/// The greatest number that a process may ask for.
 const LAST: i32 = KERNEL_FROM - 1;
+/// As many as a process may have (`RLIMIT_NOFILE`).
+const MOST: u32 = (KERNEL_FROM - FIRST) as u32;
+/// Where the run's numbers go on when those below [`KERNEL_FROM`] are taken.
+const HIGH: i32 = 1 << 20;
+
+/// Where a number that a run may have stands in its table. Below [`FIRST`] it has what `dup2` put there.
+#[inline]
+fn place_of(number: i32) -> Option<usize> {
+    match number {
+        0..KERNEL_FROM => Some(number as usize),
+        HIGH.. => Some((number - HIGH + KERNEL_FROM) as usize),
+        _ => None,
+    }
+}
+
+/// The number of a place in the table.
+fn number_of(place: usize) -> Option<i32> {
+    let place = i32::try_from(place).ok()?;
+    if place < KERNEL_FROM { Some(place) } else { (place - KERNEL_FROM).checked_add(HIGH) }
+}
 
 /// All bits that a description can be ready for.
 pub(crate) const EVERY: u32 = u32::MAX;
@@ -236,8 +257,15 @@ impl Description {
             }
             i += 1;
         }
-        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiters.into_iter().for_each(Waker::wake);
+        if self.waiters.borrow().is_empty() {
+            return;
+        }
+        let mut waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        waiters.drain(..).for_each(Waker::wake);
+        let mut kept = self.waiters.borrow_mut();
+        if kept.capacity() == 0 {
+            *kept = waiters;
+        }
     }
 
     /// Wakes `waker` once, at the next change.
@@ -309,9 +337,12 @@ struct Slot {
 /// The table of a World.
 #[derive(Default)]
 pub(crate) struct Descriptors {
+    /// By [`place_of`].
     numbers: RefCell<Vec<Option<Entry>>>,
-    /// Below this all numbers from [`FIRST`] are taken.
+    /// Below this all places from that of [`FIRST`] are taken.
     lowest: Cell<usize>,
+    /// How many numbers each group has.
+    counts: RefCell<Vec<u32>>,
     names: RefCell<Vec<Slot>>,
     unused: RefCell<Vec<u32>>,
 }
@@ -373,22 +404,46 @@ impl Descriptors {
         from: i32,
         close_on_exec: bool,
     ) -> Answer<i32> {
-        let mut numbers = self.numbers.borrow_mut();
+        const FULL: Errno = Errno(libc::EMFILE);
+        if self.count(world.acting_group()) >= MOST {
+            return Err(FULL);
+        }
         let first = (from.max(FIRST) as usize).max(self.lowest.get());
-        let number = (first..).find(|n| numbers.get(*n).is_none_or(Option::is_none)).unwrap_or(usize::MAX);
-        if number > LAST as usize {
-            drop(numbers);
-            return Err(Errno(libc::EMFILE));
-        }
-        if numbers.len() <= number {
-            numbers.resize_with(number + 1, || None);
-        }
-        numbers[number] =
-            Some(Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description });
+        let place = {
+            let numbers = self.numbers.borrow();
+            (first..).find(|n| numbers.get(*n).is_none_or(Option::is_none)).ok_or(FULL)?
+        };
+        let number = number_of(place).ok_or(FULL)?;
+        self.put(place, Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description });
         if from <= FIRST {
-            self.lowest.set(number + 1);
+            self.lowest.set(place + 1);
         }
-        Ok(number as i32)
+        Ok(number)
+    }
+
+    fn count(&self, group: GroupId) -> u32 {
+        self.counts.borrow().get(group.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// Puts an entry into its place, and hands out what was there.
+    fn put(&self, place: usize, entry: Entry) -> Option<Entry> {
+        let group = entry.group.0 as usize;
+        let before = {
+            let mut numbers = self.numbers.borrow_mut();
+            if numbers.len() <= place {
+                numbers.resize_with(place + 1, || None);
+            }
+            numbers[place].replace(entry)
+        };
+        let mut counts = self.counts.borrow_mut();
+        if counts.len() <= group {
+            counts.resize(group + 1, 0);
+        }
+        counts[group] += 1;
+        if let Some(before) = &before {
+            counts[before.group.0 as usize] -= 1;
+        }
+        before
     }
 
     /// A new description under the lowest free number.
@@ -399,13 +454,11 @@ impl Descriptors {
     /// Whose `number` is, for a call of the acting thread.
     #[inline]
     pub(crate) fn owner(&self, world: &World, number: i32) -> Owner {
-        let found = usize::try_from(number).ok().and_then(|n| {
-            let numbers = self.numbers.borrow();
-            numbers.get(n)?.as_ref().map(|entry| entry.description.clone())
-        });
+        let Some(place) = place_of(number) else { return Owner::Kernel };
+        let found = self.numbers.borrow().get(place).and_then(|e| e.as_ref().map(|entry| entry.description.clone()));
         match found {
             Some(description) if world.actor_lives() => Owner::Run(description),
-            None if !(FIRST..KERNEL_FROM).contains(&number) => Owner::Kernel,
+            None if number < FIRST => Owner::Kernel,
             Some(_) | None => Owner::Nobody,
         }
     }
@@ -413,21 +466,21 @@ impl Descriptors {
     /// Whether the acting incarnation has this number, dead or alive. A destructor asks before it closes (std does).
     fn has(&self, world: &World, number: i32) -> bool {
         let numbers = self.numbers.borrow();
-        let entry = usize::try_from(number).ok().and_then(|n| numbers.get(n)?.as_ref());
+        let entry = place_of(number).and_then(|n| numbers.get(n)?.as_ref());
         entry.is_some_and(|entry| entry.is_of(world))
     }
 
     /// The same of an eventfd.
     fn has_counter(&self, world: &World, number: i32) -> bool {
         let numbers = self.numbers.borrow();
-        let entry = usize::try_from(number).ok().and_then(|n| numbers.get(n)?.as_ref());
+        let entry = place_of(number).and_then(|n| numbers.get(n)?.as_ref());
         entry.is_some_and(|entry| entry.is_of(world) && matches!(entry.description.object, Object::EventFd(_)))
     }
 
     /// Changes the flag FD_CLOEXEC of a number of the run, or reads it.
     fn close_on_exec(&self, number: i32, change: Option<bool>) -> Answer<bool> {
         let mut numbers = self.numbers.borrow_mut();
-        let entry = usize::try_from(number).ok().and_then(|n| numbers.get_mut(n)?.as_mut()).ok_or(Errno::BAD)?;
+        let entry = place_of(number).and_then(|n| numbers.get_mut(n)?.as_mut()).ok_or(Errno::BAD)?;
         if let Some(flag) = change {
             entry.close_on_exec = flag;
         }
@@ -436,7 +489,7 @@ impl Descriptors {
 
     /// Takes a number back. The description ends with its last number and the last call that uses it.
     pub(crate) fn close(&self, world: &World, number: i32) -> Answer<()> {
-        let place = usize::try_from(number).map_err(|_| Errno::BAD)?;
+        let place = place_of(number).ok_or(Errno::BAD)?;
         let taken = {
             let mut numbers = self.numbers.borrow_mut();
             let entry = numbers.get_mut(place).ok_or(Errno::BAD)?;
@@ -446,6 +499,7 @@ impl Descriptors {
             }
             entry.take().ok_or(Errno::BAD)?
         };
+        self.counts.borrow_mut()[taken.group.0 as usize] -= 1;
         self.lowest.set(self.lowest.get().min(place));
         if let Object::Other(other) = &taken.description.object {
             other.number_closed();
@@ -462,15 +516,10 @@ impl Descriptors {
 
     /// Gives `description` just this number, closing what it was before (dup2).
     fn replace(&self, world: &World, number: i32, description: Rc<Description>, close_on_exec: bool) -> Answer<()> {
-        let place = usize::try_from(number).ok().filter(|n| *n <= LAST as usize).ok_or(Errno::BAD)?;
+        let taken = |place: &usize| self.numbers.borrow().get(*place).is_some_and(Option::is_some);
+        let place = place_of(number).filter(|place| number <= LAST || taken(place)).ok_or(Errno::BAD)?;
         let entry = Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description };
-        let before = {
-            let mut numbers = self.numbers.borrow_mut();
-            if numbers.len() <= place {
-                numbers.resize_with(place + 1, || None);
-            }
-            numbers[place].replace(entry)
-        };
+        let before = self.put(place, entry);
         drop(before);
         Ok(())
     }
@@ -478,8 +527,9 @@ impl Descriptors {
     /// The numbers of the run between `from` and `to`, both included.
     fn numbers_in(&self, from: usize, to: usize) -> Vec<i32> {
         let numbers = self.numbers.borrow();
-        let taken = numbers.iter().enumerate().filter(|(n, entry)| (from..=to).contains(n) && entry.is_some());
-        taken.map(|(n, _)| n as i32).collect()
+        let taken = numbers.iter().enumerate().filter(|(_, entry)| entry.is_some());
+        let taken = taken.filter_map(|(place, _)| number_of(place));
+        taken.filter(|number| (from..=to).contains(&(*number as usize))).collect()
     }
 }
 

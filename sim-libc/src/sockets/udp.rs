@@ -1,7 +1,7 @@
 //! The life of a UDP socket: new, and bound by the first call that needs a port.
 
 use super::options::Options;
-use super::{bits, filling, room};
+use super::{bits, filling};
 use crate::descriptors::{Answer, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use sim_net::UdpSocket;
 use std::cell::{Cell, RefCell};
@@ -106,17 +106,16 @@ impl Udp {
             // The end is told to who would wait for it.
             return if self.shut_read.get() && waits { Ok((0, nobody)) } else { Err(Errno::AGAIN) };
         };
-        let wanted = room(into);
-        let whole = socket.unread()?;
         let mut from = nobody;
         let mut fill = filling(into, 0);
         let mut put = |bytes: &[u8], sender: SocketAddr| {
             fill(bytes);
             from = sender;
         };
-        let got = if peek { socket.try_peek_with(wanted, &mut put) } else { socket.try_recv_with(wanted, &mut put) };
-        got?;
-        Ok((whole, from))
+        // It sees the whole datagram, and keeps what there is room for.
+        let whole =
+            if peek { socket.try_peek_with(usize::MAX, &mut put) } else { socket.try_recv_with(usize::MAX, &mut put) };
+        Ok((whole?, from))
     }
 
     pub fn unread(&self) -> Answer<usize> {
