@@ -70,6 +70,7 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
         let own = vendored.as_ref().and_then(|_| feature(package, "tokio"));
         // Standard error, so that scripts can read standard output.
         let (way, why) = match (feature(package, "sim-tokio"), own) {
+            _ if package.name == "sim-tokio" => (Way::Feature("sim".into()), "is the other tokio itself"),
             (Some(feature), _) => (Way::Feature(feature), "depends on sim-tokio"),
             (None, Some(feature)) => (Way::Vendored(feature), "has a vendored tokio"),
             (None, None) => {
@@ -101,6 +102,10 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
             names(&with),
             drop_in.version
         ));
+    }
+    if with.is_empty() && project.workspace_root.join("Cargo.lock").exists() {
+        ways.insert(0, Together { packages: rest, way: Way::Plain });
+        return Ok(ways);
     }
     // Those without a tokio are built in the shadow too, or cargo would make a lock in a project that has none.
     ways.push(Together { packages: rest, way: Way::DropIn(Box::new(drop_in)) });
