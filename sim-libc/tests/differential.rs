@@ -3,14 +3,19 @@
 //! Everything is non-blocking and on one thread. Ports and names are compared by the order in which they appear. Left out,
 //! because the two may rightly differ, are
 //! - *how much a TCP socket holds*: the kernel's buffers grow as it sees fit (`tcp_rmem`, man 7 tcp): few bytes are sent;
-//! - *when loopback delivers*: the kernel may put it off (`ksoftirqd`), so a sequence that differs is tried again with
-//!   pauses; in the World each call is followed by a pause of virtual time;
-//! - *the order of events of one wait* when one call caused several;
-//! - *edges of room*: the kernel tells one for each buffer that it gives back, also in calls that fail; one too many or too
-//!   few where there was room all the time changes nothing for a program;
-//! - *what a connection leaves behind that failed or ended*: a socket that may be bound again; and the port of an accepted
-//!   one, which the kernel does not give to others without SO_REUSEADDR, also when the listener is closed;
-//! - *TIME_WAIT*, which sim-net does not model: no port is bound again after its socket was closed.
+//! - *when loopback delivers*: the kernel may put it off (`net_rx_action()` leaves the rest to `ksoftirqd`), so a sequence that
+//!   differs is tried again with pauses, twice; in the World, where the loopback has no latency, what is due happens after
+//!   each call;
+//! - *the order of events of one wait* when one call caused several (`ep_send_events()` goes by the ready list);
+//! - *edges of room*: the kernel tells one for each buffer that it gives back (`sock_wfree()`), also in calls that fail; one
+//!   too many or too few where there was room all the time changes nothing for a program;
+//! - *ports of another protocol*: TCP and UDP number theirs apart, at random there and in order here, so that here the same
+//!   number often is both; a port where nobody is stands for one of the other protocol;
+//! - *a stream that connects to itself*: simultaneous open (RFC 9293, section 3.5), which sim-net does not model;
+//! - *connecting what was shut down before*: `inet_shutdown()` fails and sets `sk_shutdown` all the same, which lasts through
+//!   the connection; here it lasts until then;
+//! - *binding a socket whose connection failed or ended*: `inet_bind()` asks for the state and the port alone, so it can be
+//!   bound while it still is what it was to `connect` and `getsockopt`; here it cannot.
 //!
 //! `SIM_SEQUENCES=100000 cargo test -p sim-libc --test differential` is the long run.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
@@ -272,9 +277,14 @@ impl<F: Fn()> Sequence<F> {
             (self.settle)();
         }
         let open: Vec<i32> = self.slots.drain(..).map(|s| s.0).collect();
+        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
         for fd in open {
-            // SAFETY: a number.
-            unsafe { libc::close(fd) };
+            // SAFETY: a number, and a value of its length. By an RST no port is left in TIME_WAIT for the next sequences.
+            unsafe {
+                let len = size_of::<libc::linger>() as u32;
+                libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const at_once).cast(), len);
+                libc::close(fd);
+            }
         }
         (self.settle)();
         self.log
@@ -455,7 +465,7 @@ impl<F: Fn()> Sequence<F> {
 
     fn bind(&mut self) {
         let slot = self.socket();
-        // What failed to connect has lost its port again, and may be bound: not so here.
+        // Linux, inet_bind(): a connection that is over may be bound again, whatever is left of it.
         if self.descriptions.get(slot).is_some_and(|d| self.has_tried.contains(d)) {
             return;
         }
@@ -472,9 +482,8 @@ impl<F: Fn()> Sequence<F> {
                 };
                 // Ports of two protocols have nothing to do with each other.
                 let another = kind(slot) != kind(other);
-                let tried = another || self.descriptions.get(other).is_some_and(|d| self.has_tried.contains(d));
                 let mut addr = self.address_of(other);
-                if addr.family() != libc::AF_UNIX && (tried || addr.bytes[2..4] == [0, 1]) {
+                if addr.family() != libc::AF_UNIX && (another || addr.bytes[2..4] == [0, 1]) {
                     addr = Addr::ip(addr.family(), false, 0);
                 }
                 (format!("where {other} is"), addr)

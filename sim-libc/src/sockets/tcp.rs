@@ -265,7 +265,16 @@ impl Tcp {
                 if read {
                     self.shut.take();
                     let port = listener.local_addr().map_or(0, |addr| addr.port());
-                    self.go_home(&mut state, port);
+                    match std::mem::take(&mut *state) {
+                        // It never gives the port up, whoever else is there.
+                        State::Listening(listener) if self.home.get().is_some_and(|home| home.keeps_port) => {
+                            *state = State::Bound(listener.stop()?);
+                        }
+                        listening => {
+                            *state = listening;
+                            self.go_home(&mut state, port);
+                        }
+                    }
                 }
                 Ok(())
             }

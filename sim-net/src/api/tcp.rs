@@ -69,7 +69,7 @@ impl TcpBound {
     /// `AddrInUse` if a socket that shares the address listens already; the socket stays bound then.
     pub fn try_listen(self, backlog: u32) -> Result<TcpListener, (TcpBound, io::Error)> {
         let (id, epoch) = (self.id, self.epoch);
-        match on(epoch, |net, _| net.listen(id, backlog)) {
+        match on(epoch, |net, cx| net.listen(id, backlog, cx)) {
             Ok(()) => {
                 std::mem::forget(self);
                 Ok(TcpListener { id, epoch })
@@ -199,7 +199,7 @@ impl TcpListener {
 
     /// Listens a second time: `backlog` + 1 connections may wait from now on.
     pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
-        on(self.epoch, |net, _| net.listen(self.id, backlog))
+        on(self.epoch, |net, cx| net.listen(self.id, backlog, cx))
     }
 }
 

@@ -8,7 +8,7 @@ use super::arena::Id;
 use super::errno::Errno;
 use super::names::numeric_host;
 use sim_core::hash::{self, Map};
-use sim_core::{NodeId, choices};
+use sim_core::{Instant, NodeId, choices};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -36,7 +36,7 @@ pub(super) struct Machine {
 pub(super) const NO_LINK: u32 = u32::MAX;
 
 /// With whom a socket may share its address, and whether an IPv6 one takes IPv4 too.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct BindOptions {
     /// SO_REUSEADDR.
     pub reuse_addr: bool,
@@ -56,6 +56,8 @@ pub(super) struct Bound {
     how: BindOptions,
     /// A TCP socket that listens.
     pub listens: bool,
+    /// Its program named the port.
+    named: bool,
 }
 
 impl Bound {
@@ -85,20 +87,23 @@ impl Bound {
     }
 }
 
-/// How many connections were opened from a port that was not an ephemeral one of theirs alone, and whether their sockets
-/// would share it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Claim {
-    connections: u32,
-    how: BindOptions,
+/// What a connection keeps from others: its port, its own address, and with whom its socket would share them.
+pub(super) type Held = (u16, IpAddr, BindOptions);
+
+/// How many connections hold the same.
+struct Holders {
+    live: u32,
+    /// Closed by their programs; the last of them is forgotten at `until`.
+    lingering: u32,
+    until: Instant,
 }
 
 /// The bound ports of one protocol on one machine, sorted by port.
 #[derive(Default)]
 pub(super) struct Ports {
     bound: Vec<Bound>,
-    /// Ports of connections that were opened from here.
-    pub dialing: BTreeMap<u16, Claim>,
+    /// What connections hold, on both of their sides.
+    held: BTreeMap<Held, Holders>,
     next: u16,
 }
 
@@ -110,17 +115,14 @@ impl Ports {
     }
 
     /// Binds `owner`, to the next free ephemeral port if `addr` names none.
-    pub fn bind(&mut self, addr: SocketAddr, how: BindOptions, owner: Id) -> Result<SocketAddr, Errno> {
+    pub fn bind(&mut self, addr: SocketAddr, how: BindOptions, owner: Id, now: Instant) -> Result<SocketAddr, Errno> {
         let port = match addr.port() {
             0 => self.ephemeral()?,
             port => port,
         };
-        let bound = Bound { port, ip: addr.ip().to_canonical(), owner, how, listens: false };
-        let dialed = self.dialing.get(&port).is_some_and(|claim| {
-            let (ours, theirs) = (how, claim.how);
-            !(ours.reuse_addr && theirs.reuse_addr || ours.reuse_port && theirs.reuse_port)
-        });
-        if dialed || self.at(port).iter().any(|b| bound.conflicts(b)) {
+        let named = addr.port() != 0;
+        let bound = Bound { port, ip: addr.ip().to_canonical(), owner, how, listens: false, named };
+        if named && self.is_held_from(&bound, now) || self.at(port).iter().any(|b| bound.conflicts(b)) {
             return Err(Errno::EADDRINUSE);
         }
         let place = self.bound.partition_point(|b| b.port <= port);
@@ -129,9 +131,12 @@ impl Ports {
     }
 
     /// A bound socket begins to listen.
-    pub fn listen(&mut self, owner: Id, port: u16) -> Result<(), Errno> {
+    pub fn listen(&mut self, owner: Id, port: u16, now: Instant) -> Result<(), Errno> {
         let Some(place) = self.bound.iter().position(|b| b.owner == owner) else { return Err(Errno::EBADF) };
         let own = self.bound[place];
+        if self.is_held_from(&own, now) {
+            return Err(Errno::EADDRINUSE);
+        }
         if self.at(port).iter().any(|b| b.owner != owner && b.listens && own.conflicts(b)) {
             return Err(Errno::EADDRINUSE);
         }
@@ -148,25 +153,72 @@ impl Ports {
         self.bound.retain(|b| b.port != port || b.owner != owner);
     }
 
-    /// With whom connections of a bound socket share its port.
-    pub fn claim(&self, owner: Id, port: u16) -> Claim {
-        let how = self.at(port).iter().find(|b| b.owner == owner).map(|b| b.how);
-        Claim { connections: 0, how: how.unwrap_or_default() }
+    /// With whom connections of a bound socket share its port, and whether its program named it.
+    pub fn how(&self, owner: Id, port: u16) -> (BindOptions, bool) {
+        let own = self.at(port).iter().find(|b| b.owner == owner);
+        own.map(|b| (b.how, b.named)).unwrap_or_default()
     }
 
-    /// A connection is opened from a port.
-    pub fn dial(&mut self, port: u16, claim: Claim) {
-        self.dialing.entry(port).or_insert(claim).connections += 1;
+    // ---- what connections hold ------------------------------------------------------------------------------------
+
+    fn held_at(&self, port: u16) -> impl Iterator<Item = (&Held, &Holders)> {
+        let first = (port, any_v4(), BindOptions::default());
+        self.held.range(first..).take_while(move |((p, ..), _)| *p == port)
     }
 
-    /// A connection that was opened from a port is gone.
-    pub fn hang_up(&mut self, port: u16) {
-        if let Some(claim) = self.dialing.get_mut(&port) {
-            claim.connections -= 1;
-            if claim.connections == 0 {
-                self.dialing.remove(&port);
+    /// Whether a connection keeps what `bound` wants: `inet_csk_bind_conflict()` goes through them like through any socket.
+    fn is_held_from(&self, bound: &Bound, now: Instant) -> bool {
+        self.held_at(bound.port).any(|((port, ip, how), by)| {
+            let other = Bound { port: *port, ip: *ip, how: *how, listens: false, ..*bound };
+            (by.live > 0 || by.lingering > 0 && now < by.until) && bound.conflicts(&other)
+        })
+    }
+
+    /// A connection holds this from now on.
+    pub fn hold(&mut self, held: Held) {
+        self.held.entry(held).or_insert(Holders { live: 0, lingering: 0, until: Instant::ZERO }).live += 1;
+    }
+
+    /// A connection is gone.
+    pub fn release(&mut self, held: Held) {
+        if let Some(by) = self.held.get_mut(&held) {
+            by.live -= 1;
+            if by.live == 0 && by.lingering == 0 {
+                self.held.remove(&held);
             }
         }
+    }
+
+    /// A connection is closed here, and remembered until then.
+    pub fn linger(&mut self, held: Held, until: Instant, now: Instant) {
+        if let Some(by) = self.held.get_mut(&held) {
+            by.live -= 1;
+            by.lingering = if now < by.until { by.lingering + 1 } else { 1 };
+            by.until = by.until.max(until);
+        }
+    }
+
+    /// What was to be remembered until then is forgotten.
+    pub fn linger_no_more(&mut self, held: Held, until: Instant, now: Instant) {
+        if let Some(by) = self.held.get_mut(&held).filter(|_| now < until) {
+            by.lingering = by.lingering.saturating_sub(1);
+            if by.live == 0 && by.lingering == 0 {
+                self.held.remove(&held);
+            }
+        }
+    }
+
+    /// The machine lost power: it remembers nothing.
+    pub fn forget_lingering(&mut self) {
+        self.held.retain(|_, by| {
+            by.lingering = 0;
+            by.live > 0
+        });
+    }
+
+    /// Whether a connection that its program has not closed is at this port.
+    pub fn is_live(&self, port: u16) -> bool {
+        self.held_at(port).any(|(_, by)| by.live > 0)
     }
 
     /// Who gets what is sent to `ip`, among those whom `rank` lets have it and ranks: the best, of equals the one bound
@@ -190,12 +242,13 @@ impl Ports {
         }
     }
 
-    /// The next free port of the sequence that begins at 32768.
+    /// The next free port of the sequence that begins at 32768. One that a closed connection is remembered by is free for
+    /// who names none: Linux would take others first, which here all have had their turn.
     pub fn ephemeral(&mut self) -> Result<u16, Errno> {
         for _ in EPHEMERAL {
             let port = if EPHEMERAL.contains(&self.next) { self.next } else { EPHEMERAL.start };
             self.next = port + 1;
-            if !self.dialing.contains_key(&port) && self.at(port).is_empty() {
+            if !self.is_live(port) && self.at(port).is_empty() {
                 return Ok(port);
             }
         }

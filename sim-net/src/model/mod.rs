@@ -244,6 +244,9 @@ impl Network {
         for id in connections {
             self.connection_of_dead(id, node, how, cx);
         }
+        if how == Death::PowerOff {
+            self.machines[node.0 as usize].tcp.forget_lingering();
+        }
         let sockets: Vec<Id> = self.sockets.ids().collect();
         for id in sockets {
             if self.sockets.get(id).is_some_and(|s| s.node == node) {

@@ -110,7 +110,7 @@ impl Network {
             write_shut: false,
         });
         let machine = &mut self.machines[node.0 as usize];
-        match machine.udp.bind(addr, how, id) {
+        match machine.udp.bind(addr, how, id, cx.now) {
             Ok(addr) => {
                 let binds = machine.udp_binds.entry(addr.port()).or_default();
                 let socket = self.sockets.get_mut(id).expect("just inserted");

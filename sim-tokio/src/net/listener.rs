@@ -1,5 +1,6 @@
 //! Listening for TCP connections.
 
+use super::socket::bound;
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use std::future::poll_fn;
 use std::io;
@@ -28,7 +29,7 @@ impl TcpListener {
     /// # Panics
     /// Outside the machines.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
-        let bind = async |addr| Ok(TcpListener::new(sim_net::TcpBound::bind(addr)?.listen(BACKLOG)?));
+        let bind = async |addr| Ok(TcpListener::new(bound(addr, true)?.listen(BACKLOG)?));
         each_addr(addr, bind).await
     }
 

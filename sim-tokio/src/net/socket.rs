@@ -1,7 +1,7 @@
 //! TCP sockets before they listen or connect.
 
 use super::{TcpListener, TcpStream};
-use sim_net::TcpBound;
+use sim_net::{BindOptions, TcpBound};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
@@ -22,6 +22,11 @@ struct State {
     linger: Option<Duration>,
 }
 
+/// A TCP socket at this address.
+pub(super) fn bound(addr: SocketAddr, reuse_addr: bool) -> io::Result<TcpBound> {
+    TcpBound::bind_with(addr, BindOptions { reuse_addr, ..BindOptions::default() })
+}
+
 impl TcpSocket {
     /// An IPv4 socket.
     pub fn new_v4() -> io::Result<TcpSocket> {
@@ -37,12 +42,13 @@ impl TcpSocket {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// SO_REUSEADDR as it was set. It has no effect: the state it ignores, TIME_WAIT, is not modelled.
+    /// SO_REUSEADDR as it was set.
     pub fn reuseaddr(&self) -> io::Result<bool> {
         Ok(self.state().reuseaddr)
     }
 
-    /// Keeps SO_REUSEADDR.
+    /// Sets SO_REUSEADDR, for a bind to come: without it a port is in use while connections of an earlier listener are at
+    /// it, and for a minute after this side closed them first (TIME_WAIT).
     pub fn set_reuseaddr(&self, reuseaddr: bool) -> io::Result<()> {
         self.state().reuseaddr = reuseaddr;
         Ok(())
@@ -103,7 +109,7 @@ impl TcpSocket {
             return Err(io::Error::from_raw_os_error(sim_net::Errno::EINVAL.0));
         }
         self.check_family(addr)?;
-        state.bound = Some(TcpBound::bind(addr)?);
+        state.bound = Some(bound(addr, state.reuseaddr)?);
         Ok(())
     }
 
@@ -130,7 +136,7 @@ impl TcpSocket {
     pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
         let any = self.any();
         let state = self.state.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let bound = state.bound.map_or_else(|| TcpBound::bind(any), Ok)?;
+        let bound = state.bound.map_or_else(|| bound(any, state.reuseaddr), Ok)?;
         Ok(TcpListener::new(bound.listen(backlog)?))
     }
 }

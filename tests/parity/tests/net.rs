@@ -28,6 +28,26 @@ parity::both! { running:
         assert_eq!(again.kind(), ErrorKind::AddrInUse);
     }
 
+    async fn a_port_is_in_use_while_its_connections_are_unless_the_address_is_reused() {
+        let bind = |addr, reuse| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(reuse).unwrap();
+            socket.bind(addr).map(|()| socket).map_err(|e| e.kind())
+        };
+        let listener = bind("127.0.0.1:0".parse().unwrap(), true).unwrap().listen(8).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(tokio::net::TcpStream::connect(addr), listener.accept());
+        let (client, (mut server, _)) = (client.unwrap(), server.unwrap());
+        drop(listener);
+        assert_eq!(bind(addr, false).err(), Some(ErrorKind::AddrInUse));
+        assert!(bind(addr, true).is_ok());
+        drop(client);
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+        drop(server);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(bind(addr, false).is_ok(), "who ended first remembers it, and that is the client");
+    }
+
     async fn nobody_listens_nobody_connects() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -7,8 +7,8 @@
 //!
 //! Not modelled, because no program can tell or the difference is time alone: Nagle's algorithm and delayed
 //! acknowledgements, congestion windows, fast retransmit and selective acknowledgement (a lost segment costs a
-//! retransmission timeout), urgent data, TIME_WAIT (tokio's listeners set SO_REUSEADDR, which ignores it),
-//! simultaneous open, sequence numbers that wrap.
+//! retransmission timeout), urgent data, simultaneous open, sequence numbers that wrap. Of TIME_WAIT there is what programs
+//! meet: that nobody without SO_REUSEADDR binds to the port for a minute.
 
 mod keep_alive;
 mod setup;
@@ -18,7 +18,7 @@ pub use keep_alive::KeepAlive;
 pub(super) use setup::Listener;
 pub(super) use stream::Source;
 
-use super::address::{Counter, mapped};
+use super::address::{Counter, Held, mapped};
 use super::arena::Id;
 use super::errno::Errno;
 use super::{BindOptions, Buffers, Effect, Network, Token};
@@ -35,6 +35,9 @@ const RTO_MIN: Duration = Duration::from_millis(200);
 const RTO_MAX: Duration = Duration::from_secs(120);
 /// `tcp_retries2`: after so many retransmissions without an answer the connection times out: 924.6 s at the least RTO.
 const RETRIES: u8 = 15;
+
+/// How long a side that ended first keeps its port after it was closed (`TCP_TIMEWAIT_LEN`, `tcp_fin_timeout`).
+const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// One side of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +122,14 @@ struct End {
     error: Option<Errno>,
     /// The socket is IPv6 and shows IPv4 addresses as `::ffff:…`.
     mapped: bool,
+    /// What it keeps from others.
+    hold: Option<Held>,
+    /// Until when, once it is closed.
+    lingers: Option<Instant>,
+    /// Its program named the port, which stays its own until it closes (Linux, `SOCK_BINDPORT_LOCK`).
+    keeps_port: bool,
+    /// It ended its direction before the peer did.
+    ended_first: bool,
     /// Shut down for reading by its own program: what arrives can be read, and after that the end.
     read_shut: bool,
     options: TcpOptions,
@@ -138,6 +149,10 @@ impl End {
             held: false,
             error: None,
             mapped: false,
+            hold: None,
+            lingers: None,
+            keeps_port: false,
+            ended_first: false,
             read_shut: false,
             options: TcpOptions::default(),
             heard: Instant::ZERO,
@@ -310,8 +325,6 @@ pub(super) struct Connection {
     tries: [u8; 2],
     /// Retries of the SYN, and of the SYN-ACK.
     timers: [Option<EventId>; 2],
-    /// The port that the client took for this connection.
-    port: u16,
     /// ARP finds nobody: connecting ends with EHOSTUNREACH.
     unreachable: bool,
 }
@@ -521,9 +534,11 @@ impl Network {
         let end = &mut connection.ends[side as usize];
         end.state = State::Gone;
         end.error = Some(error);
+        end.ended_first = false;
         if let Some(event) = end.keep_alive.take() {
             cx.cancel(event);
         }
+        let keeps_port = end.keeps_port && end.held;
         connection.halves[side as usize].silence(&mut self.buffers, cx);
         if side == 0
             && let Some(event) = connection.timers[0].take()
@@ -532,6 +547,9 @@ impl Network {
         }
         self.effects.push(Effect::Readable { slot: id.index, side });
         self.effects.push(Effect::Writable { slot: id.index, side });
+        if !keeps_port {
+            self.give_port_back(id, side, cx.now);
+        }
         self.free_if_done(id, cx);
     }
 
@@ -564,7 +582,45 @@ impl Network {
             }
             State::Absent | State::SynReceived | State::Gone => {}
         }
+        self.keep_port_a_while(id, side, cx.now);
         self.free_if_done(id, cx);
+    }
+
+    /// Both directions have ended: nothing but what its program named is a side's own any more.
+    fn ports_are_over(&mut self, id: Id, now: Instant) {
+        for side in [0, 1] {
+            if self.connections.get(id).is_some_and(|c| !c.ends[side as usize].keeps_port) {
+                self.keep_port_a_while(id, side, now);
+            }
+        }
+    }
+
+    /// A side is over: whether it is remembered depends on who ended first.
+    fn keep_port_a_while(&mut self, id: Id, side: u8, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let end = &mut connection.ends[side as usize];
+        match end.hold {
+            Some(_) if end.lingers.is_some() => {}
+            Some(held) if end.ended_first => {
+                let until = now + TIME_WAIT;
+                end.lingers = Some(until);
+                self.machines[end.node.0 as usize].tcp.linger(held, until, now);
+            }
+            Some(_) => self.give_port_back(id, side, now),
+            None => {}
+        }
+    }
+
+    /// A side is gone, and so is the memory of it.
+    fn give_port_back(&mut self, id: Id, side: u8, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let end = &mut connection.ends[side as usize];
+        let Some(held) = end.hold.take() else { return };
+        let ports = &mut self.machines[end.node.0 as usize].tcp;
+        match end.lingers.take() {
+            Some(until) => ports.linger_no_more(held, until, now),
+            None => ports.release(held),
+        }
     }
 
     /// Ends this side with an RST. Does not free it.
@@ -573,6 +629,12 @@ impl Network {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.ends[side as usize].state = State::Gone;
         connection.halves[side as usize].silence(&mut self.buffers, cx);
+        let peer_is_closed = !connection.ends[1 - side as usize].held;
+        self.give_port_back(id, side, cx.now);
+        // A record that nobody holds is freed before the RST arrives, and that ends TIME_WAIT, too.
+        if peer_is_closed {
+            self.give_port_back(id, 1 - side, cx.now);
+        }
     }
 
     /// Frees a connection that no program can see any more. What is under way for it finds nothing, as it may.
@@ -586,7 +648,11 @@ impl Network {
         for event in connection.timers.into_iter().chain(keep_alive).flatten() {
             cx.cancel(event);
         }
-        self.machines[connection.ends[0].node.0 as usize].tcp.hang_up(connection.port);
+        for end in &connection.ends {
+            if let (Some(held), None) = (end.hold, end.lingers) {
+                self.machines[end.node.0 as usize].tcp.release(held);
+            }
+        }
         for half in connection.halves {
             half.recycle(&mut self.buffers, cx);
         }
@@ -611,6 +677,7 @@ impl Network {
                     if let Some(event) = connection.timers[side as usize].take() {
                         cx.cancel(event);
                     }
+                    self.give_port_back(id, side, cx.now);
                     self.free_if_done(id, cx);
                 }
                 Death::Exit | Death::Kill => self.close_stream(StreamId { connection: id, side }, cx),

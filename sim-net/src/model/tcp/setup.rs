@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Attempt;
-use crate::model::address::{Claim, Route, canonical};
+use crate::model::address::{Route, canonical};
 use sim_core::hash;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -47,7 +47,7 @@ impl Network {
             options: TcpOptions::default(),
         };
         let id = self.listeners.insert(fresh);
-        match self.machines[node.0 as usize].tcp.bind(addr, how, id) {
+        match self.machines[node.0 as usize].tcp.bind(addr, how, id, cx.now) {
             Ok(addr) => {
                 self.listeners.get_mut(id).expect("just inserted").addr = addr;
                 cx.event(node, "tcp.bind", || addr.to_string());
@@ -65,10 +65,10 @@ impl Network {
     ///
     /// # Errors
     /// EADDRINUSE if another socket of the same address listens already and not both have SO_REUSEPORT.
-    pub fn listen(&mut self, id: Id, backlog: u32) -> Result<(), Errno> {
+    pub fn listen(&mut self, id: Id, backlog: u32, cx: &mut DeviceCx<'_>) -> Result<(), Errno> {
         let listener = self.listeners.get_mut(id).ok_or(Errno::EBADF)?;
         if listener.backlog.is_none() {
-            self.machines[listener.node.0 as usize].tcp.listen(id, listener.addr.port())?;
+            self.machines[listener.node.0 as usize].tcp.listen(id, listener.addr.port(), cx.now)?;
         }
         listener.backlog = Some(backlog);
         Ok(())
@@ -137,6 +137,7 @@ impl Network {
             if let Some(event) = connection.timers[1].take() {
                 cx.cancel(event);
             }
+            self.give_port_back(id, 1, cx.now);
             self.free_if_done(id, cx);
         }
     }
@@ -179,17 +180,18 @@ impl Network {
             0 => machine.tcp.ephemeral()?,
             port => port,
         };
-        let claim = match bound {
-            Some(id) => self.machines[node.0 as usize].tcp.claim(id, port),
-            None => Claim::default(),
+        let (how, keeps_port) = match bound {
+            Some(id) => machine.tcp.how(id, port),
+            None => Default::default(),
         };
+        let hold = (port, source.to_canonical(), how);
         if let Some(id) = bound {
             self.forget_listener(id);
         }
         let server_key =
             if unreachable { hash::text(&to.ip().to_string()) } else { self.machines[server.0 as usize].key };
         let machine = &mut self.machines[node.0 as usize];
-        machine.tcp.dial(port, claim);
+        machine.tcp.hold(hold);
         let ordinal = machine.dialed.entry((server_key, to.port())).or_default();
         let key = hash::key(&[hash::text("tcp"), machine.key, server_key, to.port() as u64, *ordinal as u64]);
         let nth = *ordinal;
@@ -206,6 +208,7 @@ impl Network {
         let mut ends =
             [End::new(node, SocketAddr::new(source, port), State::SynSent), End::new(server, to, State::Absent)];
         ends[0].held = true;
+        (ends[0].hold, ends[0].keeps_port) = (Some(hold), keeps_port);
         ends[0].mapped = wanted.is_ipv6() && to.is_ipv4();
         let id = self.connections.insert(Connection {
             ends,
@@ -214,7 +217,6 @@ impl Network {
             opened: cx.now,
             tries: [0; 2],
             timers: [None; 2],
-            port,
             unreachable,
         });
         self.begin_with(StreamId { connection: id, side: 0 }, options);
@@ -334,6 +336,13 @@ impl Network {
         let Some(listener) = self.listeners.get_mut(listener_id) else { return };
         listener.embryos.retain(|e| *e != id);
         listener.queue.push_back(id);
+        let end = &mut connection.ends[1];
+        let ports = &mut self.machines[end.node.0 as usize].tcp;
+        let (how, _) = ports.how(listener_id, end.addr.port());
+        // Linux, __inet_inherit_port(): it outlives the listener.
+        let hold = (end.addr.port(), end.addr.ip().to_canonical(), how);
+        ports.hold(hold);
+        end.hold = Some(hold);
         self.effects.push(Effect::Acceptable(listener_id.index));
         cx.metrics.latency(|| format!("tcp connect {}", self.describe_nodes(id)), took);
     }

@@ -177,6 +177,7 @@ impl Network {
         let half = &mut connection.halves[side as usize];
         if half.fin == Fin::No {
             half.fin = Fin::Queued;
+            connection.ends[side as usize].ended_first = !connection.halves[1 - side as usize].fin_received;
             self.effects.push(Effect::Writable { slot: id.index, side });
             self.pump(id, side, cx);
         }
@@ -277,10 +278,14 @@ impl Network {
             let segment = half.early.remove(0);
             half.take_in(segment);
         }
+        let over = connection.halves.iter().all(|half| half.fin_received);
         let took = cx.now - sent;
         cx.metrics.latency(|| self.latency_name(id, from), took);
         self.effects.push(Effect::Readable { slot: id.index, side: to });
         self.credit(id, from, cx);
+        if over {
+            self.ports_are_over(id, cx.now);
+        }
     }
 
     fn latency_name(&self, id: Id, from: u8) -> String {
