@@ -307,6 +307,23 @@ fn an_untouched_project_runs_and_a_second_time_builds_nothing() {
 }
 
 #[test]
+fn a_program_is_built_over_the_generated_tokio_and_is_where_it_says() {
+    let project = Project::new("program");
+    let main = "fn main() {\n    \
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();\n    \
+                println!(\"{}\", runtime.block_on(async { 6 * 7 }));\n}\n";
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/main.rs", main);
+    let output =
+        project.command(&["build", "--offline", "--target-dir", &shared_target()]).output().expect("it starts");
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    says(&said, "app: drop-in, the whole graph over the generated tokio 1.");
+    let paths = String::from_utf8(output.stdout).expect("a path");
+    assert_eq!(paths.lines().count(), 1, "nothing else is on standard output: {paths}");
+    assert_eq!(accepted(Command::new(paths.trim())), "42\n", "it is the real program");
+}
+
+#[test]
 fn a_former_tokio_beside_the_operated_one_is_named() {
     let project = Project::new("two-majors");
     let old = "old = { package = \"tokio\", path = \"../old\" }";

@@ -4,6 +4,9 @@
 //!     peer <workload> [sizes]     w1 yields, w2 spawn + join, w3 timers, w4 channels, w5 TCP echo, w6 UDP echo,
 //!                                 w7 heartbeats, w8 whole runs
 //!
+//! The same program is measured as a drop-in: `cargo sim build --release` in `benches/drop-peer` builds it with crates.io's
+//! tokio, generated anew, and prints where it is.
+//!
 //! The work itself (random durations, sizes, checksums) is fixed by the shared command line of the comparison.
 
 use sim::core::{Choices, Settings};

@@ -46,6 +46,10 @@ cargo sim replay lost_writes --seed 0x2a --tape sim-results/kv.lost_writes-0x2a.
     #[command(after_help = "Examples:\n  cargo sim bisect lost_writes --seed 0x2a\n  \
 cargo sim bisect lost_writes --seed 0x2a --json why.jsonl")]
     Bisect(BisectArgs),
+    /// Build the programs of the project as its tests are built, and print where they are
+    #[command(after_help = "Examples:\n  cargo sim build --release\n  cargo sim build --test lost_writes\n\n\
+A program that is built so is in the real world until it calls sim::Sim::run: for benches, profilers and debuggers.")]
+    Build(BuildArgs),
     /// Write a tokio into the project that is the real one unless its feature `sim` is on
     #[command(after_help = "Examples:\n  cargo sim vendor\n  cargo sim vendor --offline\n\n\
 `cargo sim test` needs none of this. It is for those who want `cargo test --features sim`, or to read what is changed in \
@@ -104,6 +108,12 @@ pub struct Select {
     /// The same as --locked and --offline
     #[arg(long, help_heading = "Options of cargo test")]
     pub frozen: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub select: Select,
 }
 
 #[derive(Args, Debug)]

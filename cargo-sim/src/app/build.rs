@@ -1,4 +1,4 @@
-//! Builds test binaries with cargo, in one of three ways for each package: with the feature that swaps its tokio, as a
+//! Builds test binaries, and programs, with cargo, in one of three ways for each package: with the feature that swaps its tokio, as a
 //! drop-in, or as it is.
 
 use super::Refused;
@@ -12,7 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use toml_edit::DocumentMut;
 
-/// A test binary.
+/// What is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The tests that are selected.
+    Test,
+    /// The binaries of the packages that are.
+    Program,
+}
+
+/// A test binary, or a program.
 pub struct Binary {
     pub path: PathBuf,
     /// The name of its crate, with which full names of tests begin.
@@ -33,14 +42,14 @@ pub fn project(select: &Select) -> Result<Metadata, Refused> {
     found.map_err(Refused)
 }
 
-/// Builds the test binaries.
-pub fn build(select: &Select) -> Result<Vec<Binary>, Refused> {
+/// Builds the test binaries, or the programs.
+pub fn build(select: &Select, kind: Kind) -> Result<Vec<Binary>, Refused> {
     let project = project(select)?;
     let chosen = with_targets(select, chosen(select, &project)?)?;
     let ways = ways(select, &project, &chosen)?;
     let mut binaries = Vec::new();
     for way in &ways {
-        binaries.extend(build_one(select, &project, way)?);
+        binaries.extend(build_one(select, &project, way, kind)?);
     }
     Ok(binaries)
 }
@@ -189,9 +198,13 @@ fn feature(package: &Package, dependency: &str) -> Option<String> {
     Some(format!("{name}/sim"))
 }
 
-fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result<Vec<Binary>, Refused> {
+fn build_one(select: &Select, project: &Metadata, together: &Together, kind: Kind) -> Result<Vec<Binary>, Refused> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+    match kind {
+        Kind::Test => command.args(["test", "--no-run"]),
+        Kind::Program => command.args(["build", "--bins"]),
+    };
+    command.arg("--message-format=json-render-diagnostics");
     for package in &together.packages {
         let built = match &together.way {
             Way::DropIn(drop_in) => drop_in.member(package).unwrap_or(package),
@@ -247,15 +260,22 @@ fn build_one(select: &Select, project: &Metadata, together: &Together) -> Result
     }
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo cannot be executed: {e}"))?;
     if !output.status.success() {
-        return Err(Refused("the tests do not build; nothing was run".into()));
+        return Err(Refused(match kind {
+            Kind::Test => "the tests do not build; nothing was run".into(),
+            Kind::Program => "the programs do not build".into(),
+        }));
     }
     let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok(messages.filter_map(|m| binary(&m, together)).collect())
+    Ok(messages.filter_map(|m| binary(&m, together, kind)).collect())
 }
 
-fn binary(message: &Value, together: &Together) -> Option<Binary> {
-    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
-    let path = PathBuf::from(message["executable"].as_str().filter(|_| is_test)?);
+fn binary(message: &Value, together: &Together, wanted: Kind) -> Option<Binary> {
+    let is_wanted = message["reason"] == "compiler-artifact"
+        && match wanted {
+            Kind::Test => message["profile"]["test"] == true,
+            Kind::Program => message["profile"]["test"] == false && message["target"]["kind"][0] == "bin",
+        };
+    let path = PathBuf::from(message["executable"].as_str().filter(|_| is_wanted)?);
     let target = message["target"]["name"].as_str()?;
     let kind = message["target"]["kind"][0].as_str()?;
     let krate = target.replace('-', "_");

@@ -14,6 +14,7 @@ mod select;
 
 use crate::conformance::conformance;
 use args::{Cli, Command};
+use build::Kind;
 use clap::Parser;
 use output::Output;
 use process::{Ended, Interrupt, run_test};
@@ -86,6 +87,13 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
         Command::Audit(audit) => {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;
             audit::audit(&tests, &audit, interrupt)
+        }
+        Command::Build(args) => {
+            // With a target of tests it is those that are wanted.
+            let tests = args.select.lib || !args.select.targets.is_empty();
+            let built = build::build(&args.select, if tests { Kind::Test } else { Kind::Program })?;
+            built.iter().for_each(|binary| say(binary.path.display()));
+            Ok(true)
         }
         Command::Vendor(vendor) => {
             let select = args::Select {

@@ -2,7 +2,7 @@
 
 use super::Refused;
 use super::args::Select;
-use super::build::{Binary, build};
+use super::build::{Binary, Kind, build};
 use super::say::warn;
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,7 +28,7 @@ impl Test {
 /// Builds, lists and selects. Tests that are marked to be ignored are, as by `cargo test`.
 pub fn tests(select: &Select, name: Option<&str>) -> Result<Vec<Test>, Refused> {
     let (mut all, mut ignored) = (Vec::new(), Vec::new());
-    for binary in build(select)? {
+    for binary in build(select, Kind::Test)? {
         list(Rc::new(binary), &mut all, &mut ignored);
     }
     let Some(name) = name else {
