@@ -138,7 +138,7 @@ fn a_tokio_that_is_too_old_is_refused() {
     project.package("tokio = \"1\"").vendored("tokio", "1.8.1");
     let said = project.refusal(&["test", "--offline"]);
     says(&said, "tokio 1.8.1 is locked (app -> tokio 1.8.1), and only tokio 1.32 and newer");
-    says(&said, "cargo update -p tokio");
+    says(&said, "cargo update tokio --recursive");
 }
 
 #[test]
@@ -233,6 +233,29 @@ fn what_sim_is_built_on_joins_vendored_dependencies() {
     project.file(".cargo/config.toml", VENDORED);
     // All of it is resolved before two simulators can be told to be two.
     project.package("tokio = { version = \"1\", features = [\"rt\"] }\nsim-core = { path = \"core\" }");
+    project.file("core/Cargo.toml", &manifest("sim-core", "").replace("0.1.0", "0.0.9")).file("core/src/lib.rs", "");
+    let before = project.state();
+    says(&project.refusal(&["test", "--offline"]), "more than one sim-core in the graph");
+    assert!(project.state() == before);
+}
+
+/// mini-redis, with what it was published with, got a tokio that nobody operates. It depends on two packages that sim needs
+/// newer versions of; cargo forgot all that it depends on with the first of them, and then liked an older tokio, which sim
+/// does not come with, better than the second.
+#[test]
+fn versions_that_are_too_old_for_sim_are_moved_and_tokio_stays() {
+    let project = Project::new("old-versions");
+    let tokio = "tokio = { version = \"1\", features = [\"rt\"] }";
+    project.package(tokio);
+    let mut vendor = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    vendor.args(["vendor", "--offline", "-q"]).current_dir(&project.folder);
+    accepted(vendor);
+    project.vendored("pin-project", "1.0.7").vendored("thread_local", "1.1.3").vendored("tokio", "1.32.99").file(
+        "vendor/tokio-1.32.99/Cargo.toml",
+        "[package]\nname = \"tokio\"\nversion = \"1.32.99\"\nedition = \"2021\"\n[features]\nrt = []\n",
+    );
+    // What is refused has been resolved.
+    project.package(&format!("{tokio}\npin-project = \"1\"\nthread_local = \"1\"\nsim-core = {{ path = \"core\" }}"));
     project.file("core/Cargo.toml", &manifest("sim-core", "").replace("0.1.0", "0.0.9")).file("core/src/lib.rs", "");
     let before = project.state();
     says(&project.refusal(&["test", "--offline"]), "more than one sim-core in the graph");

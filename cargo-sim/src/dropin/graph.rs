@@ -28,8 +28,8 @@ pub fn find(graph: &Metadata) -> Result<Option<Source>, String> {
             ))
         }
         ([one], _) if one.version_numbers() < (1, OLDEST) => Err(format!(
-            "tokio {} is locked ({}), and only tokio 1.{OLDEST} and newer can be simulated: `cargo update -p tokio` takes \
-             the newest that the project allows",
+            "tokio {} is locked ({}), and only tokio 1.{OLDEST} and newer can be simulated: `cargo update tokio \
+             --recursive` takes the newest that the project allows",
             one.version,
             through(one)
         )),

@@ -2,8 +2,10 @@
 //! built on, and cargo does not move a locked version for a patched package by itself.
 
 use super::files;
+use crate::metadata::cargo;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use toml_edit::{DocumentMut, Item};
 
 /// The packages whose locked versions are in the way, from what cargo says of a conflict.
@@ -20,20 +22,33 @@ pub fn conflicting(cargo: &str) -> Vec<String> {
     names
 }
 
-/// Takes packages out of a lock file; whether there were any.
-pub fn let_go(path: &Path, names: &[String]) -> Result<bool, String> {
+/// Lets packages move to newer versions in a lock file; whether any could. `arguments` tell cargo where it finds them.
+///
+/// By cargo without the patch where it can: what it then locks is a whole. A package that is only taken out lets go of all
+/// that the project's own packages depend on, tokio with them, and cargo then looks past the patched one without a word.
+pub fn let_go(path: &Path, names: &[String], arguments: &[String]) -> Result<bool, String> {
     let told = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let text = fs::read_to_string(path).map_err(|e| told(&e))?;
     let mut lock: DocumentMut = text.parse().map_err(|e| told(&e))?;
     let Some(packages) = lock.get_mut("package").and_then(Item::as_array_of_tables_mut) else { return Ok(false) };
-    let before = packages.len();
-    let is_named =
-        |p: &toml_edit::Table| p.get("name").and_then(|n| n.as_str()).is_some_and(|n| names.iter().any(|m| m == n));
+    let word = |p: &toml_edit::Table, key: &str| p.get(key).and_then(|w| w.as_str()).map(str::to_owned);
     // Not those of the project itself, which have no source.
-    packages.retain(|p| !(is_named(p) && p.contains_key("source")));
-    if packages.len() == before {
+    let is_named = |p: &toml_edit::Table| {
+        p.contains_key("source") && word(p, "name").is_some_and(|name| names.iter().any(|m| *m == name))
+    };
+    let named = packages.iter().filter(|p| is_named(p));
+    let named: Vec<String> =
+        named.filter_map(|p| Some(format!("{}@{}", word(p, "name")?, word(p, "version")?))).collect();
+    if named.is_empty() {
         return Ok(false);
     }
+    let mut command = cargo();
+    command.arg("update").args(&named).arg("--manifest-path").arg(path.with_file_name("Cargo.toml")).args(arguments);
+    let updated = command.stdin(Stdio::null()).output().map_err(|e| format!("cargo cannot be executed: {e}"))?;
+    if updated.status.success() && fs::read_to_string(path).map_err(|e| told(&e))? != text {
+        return Ok(true);
+    }
+    packages.retain(|p| !is_named(p));
     files::write(path, lock.to_string().as_bytes()).map_err(|e| told(&e))?;
     Ok(true)
 }
@@ -61,8 +76,8 @@ mod tests {
         let text = "version = 4\n\n[[package]]\nname = \"libc\"\nversion = \"0.2.98\"\nsource = \"registry\"\n\n\
                     [[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n";
         fs::write(&path, text).expect("written");
-        assert_eq!(let_go(&path, &["mine".into(), "bytes".into()]), Ok(false));
-        assert_eq!(let_go(&path, &["libc".into()]), Ok(true));
+        assert_eq!(let_go(&path, &["mine".into(), "bytes".into()], &[]), Ok(false));
+        assert_eq!(let_go(&path, &["libc".into()], &[]), Ok(true));
         let left = fs::read_to_string(&path).expect("is there");
         assert!(left.contains("mine") && !left.contains("libc"), "{left}");
     }

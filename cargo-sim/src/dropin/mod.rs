@@ -289,10 +289,13 @@ impl Preparation<'_> {
     fn arguments(&self, known: &Known) -> Vec<String> {
         let path = toml_edit::Value::from(self.copy().display().to_string());
         let mut arguments = vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")];
-        if known.is_vendored() {
-            arguments.extend(vendored::arguments(&self.joined()));
-        }
+        arguments.extend(self.sources(known));
         arguments
+    }
+
+    /// Where cargo looks for packages, if that is not where the project says.
+    fn sources(&self, known: &Known) -> Vec<String> {
+        if known.is_vendored() { vendored::arguments(&self.joined()) } else { Vec::new() }
     }
 
     /// What is known of the project, and its graph over the generated tokio.
@@ -388,8 +391,12 @@ impl Preparation<'_> {
             };
             let names: Vec<String> =
                 lock::conflicting(&cargo).into_iter().filter(|n| let_go.insert(n.clone())).collect();
-            if names.is_empty() || !lock::let_go(&self.shadow.lock(), &names)? {
+            let mut without_patch = self.sources(known);
+            without_patch.extend(tried.iter().filter(|argument| *argument == "--offline").cloned());
+            if names.is_empty() || !lock::let_go(&self.shadow.lock(), &names, &without_patch)? {
                 tried = elsewhere.take().ok_or(cargo)?;
+                // There may be newer ones.
+                let_go.clear();
             }
         }
     }
