@@ -33,9 +33,8 @@ pub fn let_go(path: &Path, names: &[String], arguments: &[String]) -> Result<boo
     let Some(packages) = lock.get_mut("package").and_then(Item::as_array_of_tables_mut) else { return Ok(false) };
     let word = |p: &toml_edit::Table, key: &str| p.get(key).and_then(|w| w.as_str()).map(str::to_owned);
     // Not those of the project itself, which have no source.
-    let is_named = |p: &toml_edit::Table| {
-        p.contains_key("source") && word(p, "name").is_some_and(|name| names.iter().any(|m| *m == name))
-    };
+    let is_named =
+        |p: &toml_edit::Table| p.contains_key("source") && word(p, "name").is_some_and(|name| names.contains(&name));
     let named = packages.iter().filter(|p| is_named(p));
     let named: Vec<String> =
         named.filter_map(|p| Some(format!("{}@{}", word(p, "name")?, word(p, "version")?))).collect();
