@@ -293,7 +293,11 @@ pub(crate) fn wait(
     let until = timeout.map(|timeout| world.now() + timeout);
     if let Some(stepping) = STEPPING.get() {
         // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it.
-        unsafe { (*stepping).idle(own, until) };
+        let stepping = unsafe { &*stepping };
+        // A runtime looks before it lets its due timers fire: what they wake belongs to the same step.
+        if timeout != Some(Duration::ZERO) || stepping.looked.replace(true) {
+            stepping.idle(own, until);
+        }
         return Ok(events);
     }
     if timeout == Some(Duration::ZERO) {
@@ -334,6 +338,8 @@ pub struct Idle {
 struct Stepping<'a> {
     on_idle: RefCell<&'a mut dyn FnMut()>,
     idle: Cell<Option<Idle>>,
+    /// Whether it has looked, without waiting, once.
+    looked: Cell<bool>,
 }
 
 impl Stepping<'_> {
@@ -347,8 +353,8 @@ impl Stepping<'_> {
 
 /// Runs a runtime's loop until it has nothing to do, or has done enough for now. While `run` runs, an `epoll_wait` that
 /// finds nothing ready returns at once without events; before that it calls `on_idle`, which has to make `run` return. A
-/// runtime that only looks and does not wait (a timeout of zero) has had its turn, too: then `until` is now. Returns where
-/// the last such wait was, or `None` if there was none.
+/// runtime that only looks and does not wait (a timeout of zero) has had its turn when it does so again: then `until` is now.
+/// Returns where the last such wait was, or `None` if there was none.
 pub fn step(run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
     struct Back(Option<*const Stepping<'static>>);
     impl Drop for Back {
@@ -356,7 +362,7 @@ pub fn step(run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
             STEPPING.set(self.0);
         }
     }
-    let stepping = Stepping { on_idle: RefCell::new(&mut on_idle), idle: Cell::new(None) };
+    let stepping = Stepping { on_idle: RefCell::new(&mut on_idle), idle: Cell::new(None), looked: Cell::new(false) };
     let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
     run();
     stepping.idle.get()
