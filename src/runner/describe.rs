@@ -71,6 +71,7 @@ fn event(d: &Deviation) -> String {
             };
             format!("a packet of {} is {fate}", about("some link"))
         }
+        "SO_REUSEPORT listener" => format!("{} is given to another of those who share the port", about("a connection")),
         "latency of a disk operation" => format!("an operation takes longer than usual: {}", about("some disk")),
         "what a power loss keeps of a page" => format!("the power loss takes or tears {}", about("a page")),
         "which size a power loss keeps" => format!("the power loss takes the end of a file: {}", about("some disk")),

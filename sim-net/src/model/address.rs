@@ -222,9 +222,15 @@ impl Ports {
     }
 
     /// Who gets what is sent to `ip`, among those whom `rank` lets have it and ranks: the best, of equals the one bound
-    /// last, or with SO_REUSEPORT the one that `mix`, an identity of the sender, falls on.
+    /// last, or with SO_REUSEPORT the one that `pick` takes of so many.
     #[inline]
-    pub fn find(&self, ip: IpAddr, port: u16, mix: u64, rank: impl Fn(&Bound) -> Option<u8>) -> Option<Id> {
+    pub fn find(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        pick: impl FnOnce(u64) -> u64,
+        rank: impl Fn(&Bound) -> Option<u8>,
+    ) -> Option<Id> {
         let score = |b: &Bound| Some(b.fits(ip)? + 4 * rank(b)?);
         match self.at(port) {
             [] => None,
@@ -236,8 +242,8 @@ impl Ports {
                 if !last.how.reuse_port {
                     return Some(last.owner);
                 }
-                let nth = hash::key(&[mix]) % equals().count() as u64;
-                equals().nth(nth as usize).map(|b| b.owner)
+                let count = equals().count() as u64;
+                equals().nth((pick(count) % count) as usize).map(|b| b.owner)
             }
         }
     }

@@ -366,6 +366,28 @@ fn a_port_is_in_use_while_connections_of_its_last_listener_are_and_a_minute_afte
 }
 
 #[test]
+fn which_of_those_who_share_a_port_gets_a_connection_is_the_seeds() {
+    let how = BindOptions { reuse_port: true, ..BindOptions::default() };
+    let any = SocketAddr::from(([0, 0, 0, 0], PORT));
+    let first_got = |seed| {
+        let mut lab = Lab::with(Config::default(), Bench::seeded(seed));
+        let [one, _two] = [(); 2].map(|()| {
+            let id = lab.act(|net, cx| net.bind_tcp(B, any, how, cx)).expect("they share it");
+            lab.act(|net, cx| net.listen(id, 9, cx)).expect("they share it");
+            id
+        });
+        let to = lab.addr(B);
+        lab.dial(A, to);
+        lab.wait(SEC);
+        lab.act(|net, cx| net.accept(one, cx)).expect("it listens").is_some()
+    };
+    let got: Vec<bool> = (0..40).map(first_got).collect();
+    assert_eq!(got, (0..40).map(first_got).collect::<Vec<_>>());
+    let often = got.iter().filter(|one| **one).count();
+    assert!((8..=32).contains(&often), "{often} of 40");
+}
+
+#[test]
 fn sharing_listeners_each_get_a_part_of_the_connections() {
     let mut lab = Lab::new();
     let how = BindOptions { reuse_port: true, ..BindOptions::default() };

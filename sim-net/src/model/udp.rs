@@ -324,7 +324,9 @@ impl Network {
     pub(super) fn datagram_arrives(&mut self, datagram: Datagram, from: NodeId, to: NodeId, cx: &mut DeviceCx<'_>) {
         let Datagram { from: source, to: target, payload, sender, question } = datagram;
         let sockets = &self.sockets;
-        let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port(), question.key, |bound| {
+        // Who sends, and so whom it reaches, stays the same (Linux, udp_ehashfn()).
+        let pick = |_| hash::key(&[question.key]);
+        let found = self.machines[to.0 as usize].udp.find(target.ip(), target.port(), pick, |bound| {
             match sockets.get(bound.owner)?.connected {
                 Some(peer) => (peer == source).then_some(1),
                 None => Some(0),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Attempt;
 use crate::model::address::{Route, canonical};
+use sim_core::choices::{Law, Stream};
 use sim_core::hash;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -277,8 +278,16 @@ impl Network {
             }
             State::SynSent | State::Gone => return self.send_rst(id, 1, cx),
         }
-        let mix = connection.halves[0].packets.key;
-        let found = self.machines[node.0 as usize].tcp.find(addr.ip(), addr.port(), mix, |b| b.listens.then_some(0));
+        let (key, tries) = (connection.halves[0].packets.key, connection.tries[0] as u32);
+        let machines = &self.machines;
+        // Linux spreads by a hash of the addresses with a secret (inet_ehashfn()): any of them may get any connection.
+        let pick = |count| {
+            let question = hash::key(&[hash::text("reuseport"), key]);
+            let client = &machines[connection.ends[0].node.0 as usize].name;
+            cx.choices.name_key(question, || format!("a connection {client}->{addr}"));
+            hash::key(&[key]) % count + cx.ask(Stream::NET, question, tries, Law::Below(count), "SO_REUSEPORT listener")
+        };
+        let found = machines[node.0 as usize].tcp.find(addr.ip(), addr.port(), pick, |b| b.listens.then_some(0));
         let listening = found.and_then(|l| Some((l, self.listeners.get(l)?.backlog?)));
         let Some((listener_id, backlog)) = listening else { return self.send_rst(id, 1, cx) };
         let listener = self.listeners.get_mut(listener_id).expect("found above");
