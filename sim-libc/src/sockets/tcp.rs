@@ -232,8 +232,8 @@ impl Tcp {
         {
             *state = State::Bound(bound);
         }
-        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-        self.left.set(Some(home.map_or(nowhere, |home| home.addr)));
+        let ip = home.map_or(Ipv4Addr::UNSPECIFIED.into(), |home| home.addr.ip());
+        self.left.set(Some(SocketAddr::new(ip, port)));
     }
 
     /// How connecting went, for a call that waits for it.
