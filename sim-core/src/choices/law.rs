@@ -73,6 +73,16 @@ pub enum Law {
         /// Weights of 1, 2, 3 and 4.
         of: [u32; 4],
     },
+    /// 0, or with probability `p` one of finitely many values from 1 up, each with a meaning of its own: first a group of
+    /// them by weight, then one of the group, all equally likely. Groups lie one behind the other; an empty one is not drawn.
+    Grouped {
+        /// How often the answer is not 0.
+        p: Ratio,
+        /// Weights of the groups.
+        weights: [u8; 3],
+        /// How many values each group has.
+        sizes: [u32; 3],
+    },
 }
 
 impl Law {
@@ -85,6 +95,22 @@ impl Law {
             Law::Rare { p, max } => p.num == 0 || *max == 0,
             Law::Kinds(odds) => *odds == [0; 3],
             Law::Weighted { of, .. } => *of == [0; 4],
+            Law::Grouped { p, weights, sizes } => {
+                p.num == 0 || !weights.iter().zip(sizes).any(|(w, s)| *w > 0 && *s > 0)
+            }
+        }
+    }
+
+    /// How many values it allows, 0 among them.
+    pub fn values(&self) -> u64 {
+        match *self {
+            _ if self.never() => 1,
+            Law::Below(bound) => bound,
+            Law::Chance(_) => 2,
+            Law::Rare { max, .. } => max + 1,
+            Law::Event(_) | Law::Kinds(_) => 1 << 32,
+            Law::Weighted { of, .. } => of.iter().rposition(|w| *w > 0).map_or(1, |i| i as u64 + 2),
+            Law::Grouped { sizes, .. } => 1 + sizes.iter().map(|s| *s as u64).sum::<u64>(),
         }
     }
 
@@ -137,6 +163,23 @@ impl Law {
                 }
                 unreachable!("point is below the sum of the weights")
             }
+            Law::Grouped { p, weights, sizes } => {
+                let weight = |i: usize| if sizes[i] > 0 { weights[i] as u32 } else { 0 };
+                let total: u32 = (0..3).map(weight).sum();
+                if !p.holds(high) || total == 0 {
+                    return 0;
+                }
+                let (mut point, mut first) = (((low >> 16) * total) >> 16, 1);
+                let mut group = 0;
+                while point >= weight(group) {
+                    point -= weight(group);
+                    first += sizes[group] as u64;
+                    group += 1;
+                }
+                // As in `Rare`: what is left of the word.
+                let rest = ((low as u64) << 48) >> 32 | (high & 0xffff) as u64;
+                first + ((rest * sizes[group] as u64) >> 32)
+            }
         }
     }
 
@@ -151,6 +194,7 @@ impl Law {
             Law::Kinds(_) if value & 3 == 0 => 0,
             Law::Kinds(_) => value & u32::MAX as u64,
             Law::Weighted { .. } => value.min(4),
+            Law::Grouped { .. } => value.min(self.values() - 1),
         }
     }
 }
@@ -197,6 +241,16 @@ mod tests {
         assert!((12_000..13_000).contains(&count(1)) && (24_400..25_600).contains(&count(2)));
         assert_eq!((count(3), values.iter().filter(|v| **v == 0).count()), (0, count(0)));
         assert!(draws(Law::Kinds([0, Ratio::ALWAYS.threshold(), 0])).iter().all(|v| v & 3 == 2));
+    }
+
+    #[test]
+    fn groups_follow_their_weights_and_each_value_of_a_group_is_as_likely() {
+        let values = draws(Law::Grouped { p: Ratio::new(1, 2), weights: [2, 1, 1], sizes: [1, 0, 10] });
+        let count = |x| values.iter().filter(|v| **v == x).count();
+        assert!((49_000..51_000).contains(&count(0)));
+        assert!((32_500..34_000).contains(&count(1)), "{}", count(1));
+        assert!((2..=11).all(|x| (1_500..1_900).contains(&count(x))));
+        assert_eq!(values.iter().max(), Some(&11));
     }
 
     #[test]

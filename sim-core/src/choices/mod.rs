@@ -15,12 +15,14 @@ mod law;
 mod masked;
 mod seeded;
 mod tape;
+mod walk;
 
 pub use branch::Branch;
 pub use law::{Law, Ratio};
 pub use masked::Masked;
 pub use seeded::{Entropy, Seeded, mix};
 pub use tape::Tape;
+pub use walk::Walk;
 
 use crate::hash::Map;
 use crate::{Instant, NodeId};
