@@ -685,6 +685,22 @@ impl Disk {
         found.filter(|f| f.generation == id.generation && id.disk == self.number)
     }
 
+    /// Opens what is still a file of the tree below, for a caller that reads it there, and says its path in that tree. Takes
+    /// no time, and no fault strikes it. `None` if the path names no such file.
+    ///
+    /// # Errors
+    /// EACCES: it may not be read.
+    pub fn open_below(&mut self, node: NodeId, path: &[u8], follow: bool) -> Result<Option<(FileId, Vec<u8>)>, Errno> {
+        let how = OpenHow { read: true, no_follow: !follow, ..OpenHow::default() };
+        let volume = self.volume(node);
+        let Some(inode) = volume.open_below(path, how)? else { return Ok(None) };
+        let below = volume.path_below(inode).unwrap_or_default().to_vec();
+        self.generation += 1;
+        let (disk, generation) = (self.number, self.generation);
+        let slot = self.files.insert(OpenFile { generation, node, inode, cursor: 0, how, handles: 1 }) as u32;
+        Ok(Some((FileId { disk, slot, generation }, below)))
+    }
+
     /// Whether a file is open, and whose it is.
     pub fn node_of(&mut self, file: FileId) -> Option<NodeId> {
         self.file(file).map(|f| f.node)
@@ -719,6 +735,12 @@ impl Disk {
     /// Where an open file stands.
     pub fn cursor(&mut self, file: FileId) -> Option<u64> {
         self.file(file).map(|f| f.cursor)
+    }
+
+    /// A file goes on at `at`: for a caller that has read the tree below itself so far.
+    pub fn set_cursor(&mut self, file: FileId, at: u64) -> Result<(), Errno> {
+        self.file(file).ok_or(Errno::EBADF)?.cursor = at;
+        Ok(())
     }
 
     /// How a file was opened.

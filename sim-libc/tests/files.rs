@@ -26,7 +26,23 @@ fn passes<T: 'static>(program: impl FnOnce(&'static World) -> T + 'static) -> T 
 }
 
 /// A real directory with a file in it, removed at the end.
-struct RealDir(PathBuf);
+struct RealDir(PathBuf, [Inode; 2]);
+
+/// What an inode shows of changes: permissions, times of writing and of any change, extended attributes included.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Inode {
+    mode: u32,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Inode {
+    fn of(path: PathBuf) -> Inode {
+        let found = fs::metadata(path).expect("there");
+        let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+        Inode { mode: found.mode(), written, changed }
+    }
+}
 
 impl RealDir {
     fn new(name: &str) -> RealDir {
@@ -35,7 +51,8 @@ impl RealDir {
         fs::create_dir_all(path.join("dir")).expect("a place to work");
         fs::write(path.join("fixture"), "real bytes").expect("a real file");
         fs::write(path.join("dir/inner"), "inner").expect("a real file");
-        RealDir(path)
+        let inodes = ["fixture", "dir/inner"].map(|name| Inode::of(path.join(name)));
+        RealDir(path, inodes)
     }
 
     fn is_as_it_was(&self) {
@@ -44,6 +61,7 @@ impl RealDir {
         assert_eq!(names, ["dir", "fixture"], "nothing real was made or removed");
         assert_eq!(fs::read(self.0.join("fixture")).expect("there"), b"real bytes");
         assert_eq!(fs::read(self.0.join("dir/inner")).expect("there"), b"inner");
+        assert_eq!(["fixture", "dir/inner"].map(|name| Inode::of(self.0.join(name))), self.1, "no inode was changed");
     }
 }
 
@@ -325,6 +343,110 @@ fn locks_exclude_other_descriptions_and_end_with_them() {
         drop(b);
         assert_eq!(lock(&c, libc::F_RDLCK, 5), 0);
     });
+}
+
+/// A file of the real tree that was opened for reading had a descriptor of the kernel, and chmod, utimes and attributes by
+/// that descriptor went to the real inode. They are changes as any other: the node's own, seen by it alone.
+#[test]
+fn what_is_changed_by_the_descriptor_of_a_real_file_is_changed_on_the_disk() {
+    let real = RealDir::new("by-number");
+    let path = real.0.join("fixture");
+    passes(move |_| {
+        let mut file = File::open(&path).expect("real");
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(77);
+        file.set_permissions(fs::Permissions::from_mode(0o640)).expect("its owner's");
+        file.set_modified(at).expect("its owner's");
+        for seen in [fs::metadata(&path), file.metadata(), File::open(&path).and_then(|f| f.metadata())] {
+            let seen = seen.expect("there");
+            assert_eq!((seen.mode() & 0o7777, seen.mtime()), (0o640, 77));
+        }
+        let name = c"user.sim".as_ptr();
+        // SAFETY: a descriptor, a C string, and a buffer of the length given.
+        unsafe {
+            assert_eq!(libc::fsetxattr(file.as_raw_fd(), name, c"x".as_ptr().cast(), 1, 0), -1);
+            assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EOPNOTSUPP));
+            assert_eq!(libc::fchown(file.as_raw_fd(), libc::geteuid(), u32::MAX), 0);
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("it reads on");
+        assert_eq!(text, "real bytes");
+    });
+    real.is_as_it_was();
+}
+
+/// Locks of such a file were the kernel's: other seeds' runs, in processes beside this one, were kept out by them, and one
+/// that had to be waited for stopped the whole run.
+#[test]
+fn locks_of_a_real_file_are_the_nodes_own() {
+    let real = RealDir::new("real-locks");
+    let path = real.0.join("fixture");
+    let held = OpenOptions::new().read(true).write(true).open(&path).expect("real");
+    held.lock().expect("free");
+    let range = |file: &File, command: i32, kind: i32| {
+        // SAFETY: a structure of numbers, then a descriptor and the address of a local.
+        unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = kind as i16;
+            libc::fcntl(file.as_raw_fd(), command, &mut lock)
+        }
+    };
+    assert_eq!(range(&held, libc::F_OFD_SETLK, libc::F_WRLCK), 0);
+    passes(move |_| {
+        let (a, b) = (File::open(&path).expect("real"), File::open(&path).expect("real"));
+        assert_eq!(range(&a, libc::F_SETLK, libc::F_RDLCK), 0, "{}", io::Error::last_os_error());
+        a.try_lock().expect("nobody of the run holds it");
+        assert!(matches!(b.try_lock(), Err(fs::TryLockError::WouldBlock)));
+        let waiter = std::thread::spawn(move || b.lock().expect("at last"));
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        drop(a);
+        waiter.join().expect("it ends");
+    });
+    real.is_as_it_was();
+}
+
+#[test]
+fn who_has_a_real_file_open_for_reading_sees_what_is_written_to_it() {
+    let real = RealDir::new("seen");
+    let path = real.0.join("fixture");
+    passes(move |_| {
+        let mut file = File::open(&path).expect("real");
+        let mut word = [0; 5];
+        file.read_exact(&mut word).expect("there");
+        OpenOptions::new().append(true).open(&path).expect("copied up").write_all(b", and more").expect("room");
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).expect("it goes on where it stood");
+        assert_eq!((&word, rest.as_str()), (b"real ", "bytes, and more"));
+        assert_eq!(file.metadata().expect("there").len(), 20);
+        assert_eq!(file.seek(SeekFrom::Start(2)).expect("a file"), 2);
+
+        let removed = File::open(path.with_file_name("dir/inner")).expect("real");
+        fs::remove_file(path.with_file_name("dir/inner")).expect("hidden");
+        assert_eq!(removed.metadata().expect("open").nlink(), 0);
+        let mut inner = [0; 5];
+        removed.read_exact_at(&mut inner, 0).expect("open");
+        assert_eq!(&inner, b"inner");
+    });
+    real.is_as_it_was();
+}
+
+/// What belongs to the kernel may be read, but what a call would change there is changed for real.
+#[test]
+fn a_change_by_a_descriptor_of_the_kernels_is_an_escape() {
+    type Call = fn(i32) -> i32;
+    let changes: [(&str, Call); 4] = [
+        // SAFETY: numbers, null for the time that is now, and a structure for which zero is a value.
+        ("fchmod", |fd| unsafe { libc::fchmod(fd, 0o600) }),
+        ("utimensat", |fd| unsafe { libc::futimens(fd, std::ptr::null()) }),
+        ("flock", |fd| unsafe { libc::flock(fd, libc::LOCK_EX) }),
+        ("fcntl", |fd| unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &std::mem::zeroed::<libc::flock>()) }),
+    ];
+    for (name, change) in changes {
+        let escaped = run(1, move |_| change(File::open("/proc/self/status").expect("procfs").as_raw_fd()));
+        let Err(Verdict::Escaped { call, .. }) = escaped else { panic!("{name}: {escaped:?}") };
+        assert!(call.starts_with(name), "{call}");
+    }
+    // SAFETY: a number that nobody has.
+    passes(|_| assert_eq!(unsafe { libc::fchmod(31, 0o600) }, -1));
 }
 
 #[test]

@@ -231,6 +231,17 @@ impl Volume {
         Ok(inode)
     }
 
+    /// Opens a file for reading that stays what stands below; `None` if the path names none. Ends with [`close`](Self::close).
+    pub fn open_below(&mut self, path: &[u8], how: OpenHow) -> Result<Option<InodeId>, Errno> {
+        let Ok(inode) = self.lookup(path, !how.no_follow) else { return Ok(None) };
+        if self.path_below(inode).is_none() {
+            return Ok(None);
+        }
+        self.may_open(inode, how)?;
+        self.inode_mut(inode).opens += 1;
+        Ok(Some(inode))
+    }
+
     /// What open(2) says of a file that exists, in the order of do_open, fs/namei.c.
     fn may_open(&self, inode: InodeId, how: OpenHow) -> Result<(), Errno> {
         let (writes, kind) = (how.write || how.append, self.inode(inode).file_kind());

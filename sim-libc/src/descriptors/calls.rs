@@ -18,6 +18,7 @@ use std::time::Duration;
 const MOST_PARTS: usize = 1024;
 const ACCESS: i32 = libc::O_ACCMODE;
 const DUPLICATES: [i32; 2] = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC];
+const LOCKS: [i32; 5] = [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK, libc::F_OFD_SETLKW, libc::F_SETLEASE];
 /// What F_SETFL changes.
 const CHANGEABLE: i32 = libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME;
 
@@ -68,6 +69,11 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                 return duplicate_to(world, fd, b as i32, number == libc::SYS_dup3, flags);
             }
             libc::SYS_fcntl if b as i32 == libc::F_GETFD && !world.actor_lives() && is_own(world, fd) => 0,
+            // Locks there are every process's of the machine.
+            libc::SYS_fcntl if LOCKS.contains(&(b as i32)) && is_real(world, fd) => {
+                escape(world, format!("fcntl(/proc/self/fd/{fd}), a lock"));
+                -libc::EPERM as i64
+            }
             libc::SYS_fcntl => on(ours(world, number, args)?, |own| control(world, fd, own, b as i32, c)),
             libc::SYS_ioctl => on(ours(world, number, args)?, |own| ioctl(own, b as u64, c as *mut i32)),
             libc::SYS_eventfd | libc::SYS_eventfd2 => {
@@ -129,6 +135,15 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
 
 fn is_kernels(world: &World, fd: i32) -> bool {
     matches!(Descriptors::of(world).owner(world, fd), Owner::Kernel)
+}
+
+/// Whether the kernel has something open behind this number.
+pub(crate) fn is_real(world: &World, fd: i32) -> bool {
+    match Descriptors::of(world).owner(world, fd) {
+        Owner::Kernel => poll::is_open(fd),
+        Owner::Run(own) => matches!(own.object, Object::Kernel(_)),
+        Owner::Nobody => false,
+    }
 }
 
 fn is_own(world: &World, fd: i32) -> bool {

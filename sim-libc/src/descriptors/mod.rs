@@ -120,6 +120,24 @@ pub(crate) enum Object {
 /// A descriptor of the kernel, closed with its owner.
 pub(crate) struct KernelNumber(i32);
 
+impl KernelNumber {
+    /// Takes what the kernel has just opened and nobody knows yet, out of the program's reach.
+    pub(crate) fn new(opened: i64) -> KernelNumber {
+        // SAFETY: numbers only.
+        let moved = unsafe {
+            let [command, from] = [libc::F_DUPFD_CLOEXEC, KERNEL_FROM].map(i64::from);
+            raw::call(libc::SYS_fcntl, [opened, command, from, 0, 0, 0])
+        };
+        let opened = KernelNumber(opened as i32);
+        // The limit may be lower than where it should go; it is nobody else's where it is either.
+        if moved < 0 { opened } else { KernelNumber(moved as i32) }
+    }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.0 as i64
+    }
+}
+
 impl Drop for KernelNumber {
     fn drop(&mut self) {
         // SAFETY: the number was made for this owner alone.

@@ -9,12 +9,12 @@ use super::{
     done, go_to, hold_dir, is_simulated, perform, real, real_call, set_umask, stat, umask, with_disk, with_volume,
     working_dir,
 };
-use crate::descriptors::{Answer, Description, Descriptors, Errno, Object, Owner, calls, keep_apart};
+use crate::descriptors::{Answer, Description, Descriptors, Errno, KernelNumber, Object, Owner, calls, keep_apart};
 use crate::interpose::{errno, escape, escapes};
 use crate::raw;
 use libc::{c_char, timespec};
 use sim_core::World;
-use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Taken, Time};
+use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Stat, Taken, Time};
 use std::any::Any;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -87,7 +87,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             return None;
         }
         match about_descriptor(world, number, args) {
-            Some(answered) => answered.map(calls::of),
+            Some(answered) => answered.or_else(|| spares_kernels(world, number, args)).map(calls::of),
             None => about_path(world, number, args).map(calls::of),
         }
     }
@@ -219,12 +219,12 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
                 super::Files::of(world).maps.refresh(world, file.inode(world)?);
                 Ok(0)
             }),
-            libc::SYS_fstat => with(&|_, _, id| put_stat(world, Op::StatFile(id), b)),
+            libc::SYS_fstat => with(&|_, file, _| put_found(world, file.stat(world)?, b)),
             libc::SYS_newfstatat if d as i32 & libc::AT_EMPTY_PATH != 0 && text(b).is_ok_and(<[u8]>::is_empty) => {
-                with(&|_, _, id| put_stat(world, Op::StatFile(id), c))
+                with(&|_, file, _| put_found(world, file.stat(world)?, c))
             }
             libc::SYS_statx if c as i32 & libc::AT_EMPTY_PATH != 0 && text(b).is_ok_and(<[u8]>::is_empty) => {
-                with(&|_, _, id| put_statx(world, Op::StatFile(id), args[4]))
+                with(&|_, file, _| put_found_extended(world, file.stat(world)?, args[4]))
             }
             libc::SYS_fchmod => with(&|_, _, id| done(world, Op::ChangeFile(id, Change::Mode(b as u32)))),
             libc::SYS_fchown => with(&|_, _, id| done(world, Op::ChangeFile(id, owner(b, c)))),
@@ -266,7 +266,29 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
     }
 }
 
-/// Makes a call that only reads at the kernel, or refuses one that changes something there.
+/// What changes the inode behind a number, or locks it for every process of the machine.
+fn touches(number: i64, [_, b, ..]: [i64; 6]) -> Option<&'static str> {
+    Some(match number {
+        libc::SYS_fchmod => "fchmod",
+        libc::SYS_fchown => "fchown",
+        libc::SYS_utimensat if b == 0 => "utimensat",
+        libc::SYS_fsetxattr => "fsetxattr",
+        libc::SYS_fremovexattr => "fremovexattr",
+        libc::SYS_ftruncate => "ftruncate",
+        libc::SYS_fallocate => "fallocate",
+        libc::SYS_flock => "flock",
+        _ => return None,
+    })
+}
+
+/// Refuses what would change something real by a number of the kernel's.
+fn spares_kernels(world: &World, number: i64, args: [i64; 6]) -> Option<Answer<i64>> {
+    let call = touches(number, args)?;
+    let fd = args[0] as i32;
+    calls::is_real(world, fd).then(|| changes(world, call, format!("/proc/self/fd/{fd}").as_bytes()))
+}
+
+/// Makes a call that only reads at the kernel.
 ///
 /// # Safety
 /// As the system call, but for the path.
@@ -275,7 +297,8 @@ unsafe fn reads(number: i64, args: [i64; 6], at: usize, path: &[u8]) -> Answer<i
     kernel(unsafe { real_call(number, args, at, path) })
 }
 
-fn kernel(result: i64) -> Answer<i64> {
+/// What the kernel answered.
+pub(super) fn kernel(result: i64) -> Answer<i64> {
     if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result) }
 }
 
@@ -576,32 +599,33 @@ unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32
     };
     let only_reads = flags & libc::O_ACCMODE == libc::O_RDONLY
         && !(how.create || how.truncate || how.path_only || how.directory || how.unnamed);
-    if only_reads && world.actor_lives() {
-        let below = with_volume(world, |volume| {
-            let inode = volume.lookup(&absolute, follow).ok()?;
-            volume.path_below(inode).map(<[u8]>::to_vec)
-        });
-        if let Some(path) = below {
-            // SAFETY: a path of a regular file, and flags.
-            let fd = unsafe { real_call(libc::SYS_openat, [AT_CWD, 0, flags as i64, 0, 0, 0], 1, &path) };
-            return kernel(keep_apart(fd));
-        }
+    let kept = match how.path_only {
+        true => libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+        false => libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECTORY | libc::O_SYNC,
+    };
+    let canonical = |world| with_volume(world, |volume| volume.canonical(&absolute)).unwrap_or_else(|_| given.to_vec());
+    if only_reads
+        && world.actor_lives()
+        && let Some((file, below)) =
+            with_disk(world, |disk, _| disk.open_below(world.acting_node(), &absolute, follow))?
+    {
+        // SAFETY: a path of a regular file, and flags.
+        let number = unsafe { real_call(libc::SYS_openat, [AT_CWD, 0, flags as i64, 0, 0, 0], 1, &below) };
+        let number = kernel(number).inspect_err(|_| with_disk(world, |disk, cx| disk.close(file, cx)))?;
+        let opened = OpenFile::over(file, canonical(world), KernelNumber::new(number));
+        return add(world, opened, flags & kept, flags & libc::O_CLOEXEC != 0);
     }
     let file = match perform(world, Op::Open(absolute.clone(), how))? {
         Reply::Opened(file) => file,
         _ => return Err(Errno(libc::EIO)),
     };
-    let canonical = match how.unnamed {
+    let name = match how.unnamed {
         true => with_volume(world, |volume| volume.canonical(&absolute))
             .map(|dir| [&dir, b"/#unnamed (deleted)".as_slice()].concat())
             .unwrap_or_default(),
-        false => with_volume(world, |volume| volume.canonical(&absolute)).unwrap_or_else(|_| given.to_vec()),
+        false => canonical(world),
     };
-    let kept = match how.path_only {
-        true => libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
-        false => libc::O_ACCMODE | libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECTORY | libc::O_SYNC,
-    };
-    add(world, OpenFile::new(file, canonical), flags & kept, flags & libc::O_CLOEXEC != 0)
+    add(world, OpenFile::new(file, name), flags & kept, flags & libc::O_CLOEXEC != 0)
 }
 
 fn add(world: &World, file: OpenFile, status: i32, close_on_exec: bool) -> Answer<i64> {
@@ -679,34 +703,48 @@ fn allocate(world: &'static World, file: FileId, mode: i32, at: i64, len: i64) -
     done(world, Op::Allocate(file, at as u64, len as u64, what, keep_size))
 }
 
+/// Writes what is known of a file.
+///
 /// # Safety
 /// `out` is the address of a stat, or 0.
-unsafe fn put_stat(world: &'static World, op: Op, out: i64) -> Answer<i64> {
-    let out = out as *mut libc::stat;
-    if out.is_null() {
-        return Err(Errno::FAULT);
-    }
-    match perform(world, op)? {
-        // SAFETY: the caller's promise.
-        Reply::Stat(found) => unsafe { out.write(stat::fill(world, &found)) },
-        _ => return Err(Errno(libc::EIO)),
-    }
+unsafe fn put_found(world: &World, found: Stat, out: i64) -> Answer<i64> {
+    // SAFETY: the caller's promise.
+    *unsafe { (out as *mut libc::stat).as_mut() }.ok_or(Errno::FAULT)? = stat::fill(world, &found);
     Ok(0)
 }
 
 /// # Safety
 /// `out` is the address of a statx, or 0.
-unsafe fn put_statx(world: &'static World, op: Op, out: i64) -> Answer<i64> {
-    let out = out as *mut libc::statx;
-    if out.is_null() {
+unsafe fn put_found_extended(world: &World, found: Stat, out: i64) -> Answer<i64> {
+    // SAFETY: the caller's promise.
+    *unsafe { (out as *mut libc::statx).as_mut() }.ok_or(Errno::FAULT)? = stat::fill_extended(world, &found);
+    Ok(0)
+}
+
+/// # Safety
+/// `out` is the address of a stat, or 0.
+unsafe fn put_stat(world: &'static World, op: Op, out: i64) -> Answer<i64> {
+    if out == 0 {
         return Err(Errno::FAULT);
     }
     match perform(world, op)? {
         // SAFETY: the caller's promise.
-        Reply::Stat(found) => unsafe { out.write(stat::fill_extended(world, &found)) },
-        _ => return Err(Errno(libc::EIO)),
+        Reply::Stat(found) => unsafe { put_found(world, found, out) },
+        _ => Err(Errno(libc::EIO)),
     }
-    Ok(0)
+}
+
+/// # Safety
+/// `out` is the address of a statx, or 0.
+unsafe fn put_statx(world: &'static World, op: Op, out: i64) -> Answer<i64> {
+    if out == 0 {
+        return Err(Errno::FAULT);
+    }
+    match perform(world, op)? {
+        // SAFETY: the caller's promise.
+        Reply::Stat(found) => unsafe { put_found_extended(world, found, out) },
+        _ => Err(Errno(libc::EIO)),
+    }
 }
 
 /// # Safety

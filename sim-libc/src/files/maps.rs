@@ -4,7 +4,7 @@
 //! kept here and filled again after each write to the file. A map that is shared and can be written to would have to be
 //! watched page by page; it ends the run as escaped, naming the file.
 
-use super::calls::{description, file_of};
+use super::calls::{description, file_of, kernel};
 use super::{Files, with_volume, world};
 use crate::descriptors::{Answer, Errno};
 use crate::interpose::escape;
@@ -57,6 +57,12 @@ pub(super) unsafe fn map(
         }
         if file.is_dir(world)? {
             return Err(Errno(libc::ENODEV));
+        }
+        if let Some(real) = file.real(world) {
+            // SAFETY: the caller's promise.
+            return kernel(unsafe {
+                raw::call(libc::SYS_mmap, [at, len, protection as i64, flags as i64, real, offset])
+            });
         }
         if shared && writes {
             let name = String::from_utf8_lossy(&file.path).into_owned();

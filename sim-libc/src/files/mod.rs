@@ -14,8 +14,9 @@
 //! | `sockets` | the names of Unix sockets |
 //! | `symbols` | libc's names for all this |
 //!
-//! A regular file of the real tree that is opened for reading only, and that the node has not changed, is the kernel's:
-//! its descriptor stays what it was even when the node changes the file afterwards. So are devices, `/proc` and `/sys`.
+//! A regular file of the real tree that is opened for reading only is not copied: as long as the node has not changed it, its bytes
+//! are read from the kernel. All else about it, locks and times too, is the disk's. Devices, `/proc` and `/sys` are the kernel's,
+//! and a change there by path or number ends the run as escaped.
 //!
 //! What is deliberately absent: faults and what a power loss leaves, which are sim-disk's; extended attributes, watching
 //! for changes, maps that are shared and written: these are refused, or end the run as escaped by name.

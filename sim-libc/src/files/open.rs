@@ -1,11 +1,15 @@
 //! What stands behind a descriptor of a run's file: an open file or directory of a node's disk, or random bytes.
+//!
+//! A regular file of the real tree that is opened for reading is not copied: as long as the disk has no bytes of its own for
+//! it, they are read from the kernel, which takes no time. All else about it (times, permissions, locks) is the disk's.
 
+use super::calls::kernel;
 use super::{Files, inode_of, perform, with_disk, with_volume};
-use crate::descriptors::{Answer, Description, Errno, Opened};
+use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
-use crate::threads;
+use crate::{raw, threads};
 use sim_core::{NodeId, World};
-use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply};
+use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply, Stat};
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::task::{Context, Poll};
@@ -16,6 +20,8 @@ pub(crate) struct OpenFile {
     /// The path it was opened with, absolute: what `/proc/self/fd` says.
     pub path: Vec<u8>,
     pub list: RefCell<Listing>,
+    /// Where its bytes are read while they are those of the tree below.
+    real: RefCell<Option<KernelNumber>>,
 }
 
 /// How far a directory has been read.
@@ -32,7 +38,41 @@ fn current() -> Answer<&'static World> {
 
 impl OpenFile {
     pub fn new(file: FileId, path: Vec<u8>) -> OpenFile {
-        OpenFile { file, path, list: RefCell::default() }
+        OpenFile { file, path, list: RefCell::default(), real: RefCell::default() }
+    }
+
+    /// A file of the tree below, which the kernel has opened too.
+    pub fn over(file: FileId, path: Vec<u8>, real: KernelNumber) -> OpenFile {
+        let opened = OpenFile::new(file, path);
+        opened.real.replace(Some(real));
+        opened
+    }
+
+    /// The kernel's number of it, as long as the bytes there are what the disk has. Once they are not, it is read from the
+    /// disk from where it stood.
+    pub fn real(&self, world: &World) -> Option<i64> {
+        let number = self.real.borrow().as_ref()?.get();
+        let inode = self.inode(world).ok()?;
+        if with_volume(world, |volume| volume.path_below(inode).is_some()) {
+            return Some(number);
+        }
+        // SAFETY: numbers only.
+        let at = unsafe { raw::call(libc::SYS_lseek, [number, 0, libc::SEEK_CUR as i64, 0, 0, 0]) };
+        with_disk(world, |disk, _| disk.set_cursor(self.file, at.max(0) as u64)).ok()?;
+        self.real.take();
+        None
+    }
+
+    /// fstat(2).
+    pub fn stat(&self, world: &'static World) -> Answer<Stat> {
+        let (file, inode) = (self.id(world)?, self.inode(world)?);
+        if self.real(world).is_some() {
+            return Ok(with_volume(world, |volume| volume.stat(inode)));
+        }
+        match perform(world, Op::StatFile(file))? {
+            Reply::Stat(found) => Ok(found),
+            _ => Err(Errno(libc::EIO)),
+        }
     }
 
     /// The file, if it is one of the acting node that still is open.
@@ -53,6 +93,14 @@ impl OpenFile {
         let file = self.id(world)?;
         if at.is_some_and(|at| at > i64::MAX as u64) {
             return Err(Errno::INVALID);
+        }
+        if let Some(number) = self.real(world) {
+            let inode = self.inode(world)?;
+            let size = with_volume(world, |volume| volume.size(inode));
+            let mut bytes = vec![0; len.min(size as usize)];
+            let n = read_real(number, at, &mut [IoSliceMut::new(&mut bytes)])?;
+            bytes.truncate(n);
+            return Ok(bytes);
         }
         match perform(world, at.map_or(Op::Read(file, len), |at| Op::ReadAt(file, at, len)))? {
             Reply::Bytes(bytes) => Ok(bytes),
@@ -81,6 +129,10 @@ impl OpenFile {
     /// lseek(2). The offset of a directory is the ordinal of its next entry.
     pub fn seek(&self, world: &'static World, offset: i64, whence: i32) -> Answer<i64> {
         let file = self.id(world)?;
+        if let Some(number) = self.real(world) {
+            // SAFETY: numbers only.
+            return kernel(unsafe { raw::call(libc::SYS_lseek, [number, offset, whence as i64, 0, 0, 0]) });
+        }
         if self.is_dir(world)? {
             let mut list = self.list.borrow_mut();
             let target = match whence {
@@ -218,8 +270,19 @@ impl OpenFile {
     }
 
     pub fn cursor(&self, world: &'static World) -> Answer<u64> {
+        if self.real(world).is_some() {
+            return self.seek(world, 0, libc::SEEK_CUR).map(|at| at as u64);
+        }
         with_disk(world, |disk, _| disk.cursor(self.file)).ok_or(Errno::BAD)
     }
+}
+
+/// A read from the kernel.
+fn read_real(number: i64, at: Option<u64>, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
+    let (call, at) = at.map_or((libc::SYS_readv, 0), |at| (libc::SYS_preadv, at as i64));
+    // SAFETY: an IoSliceMut has the layout of an iovec, as its documentation promises, and names a buffer of the caller's.
+    kernel(unsafe { raw::call(call, [number, into.as_mut_ptr() as i64, into.len() as i64, at, 0, 0]) })
+        .map(|n| n as usize)
 }
 
 /// Takes a lock, and waits for it if it may.
@@ -267,8 +330,12 @@ fn describe(world: &World, other: RangeLock, lock: &mut libc::flock) {
 
 impl Opened for OpenFile {
     fn read(&self, _own: &Description, at: Option<u64>, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
+        let world = current()?;
+        if let Some(number) = self.real(world) {
+            return read_real(number, at, into);
+        }
         let len = into.iter().map(|part| part.len()).fold(0usize, usize::saturating_add).min(0x7fff_f000);
-        let bytes = self.read_bytes(current()?, at, len)?;
+        let bytes = self.read_bytes(world, at, len)?;
         let mut rest = bytes.as_slice();
         for part in into {
             let (now, later) = rest.split_at(rest.len().min(part.len()));
