@@ -8,7 +8,9 @@ mod linux {
     use sim_core::{NodeId, Settings, Spawn, Verdict, World};
     use sim_libc::interpose;
     use sim_libc::process::{self, Exit, Launcher, Limits, NoteKind, Order, Output};
+    use std::fs::File;
     use std::hint::black_box;
+    use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
 
     const MODES: [fn(&Order) -> i32; 16] = [
@@ -593,6 +595,29 @@ mod linux {
         std::fs::remove_dir_all(&dir).expect("ours");
     }
 
+    /// A process that gave up its job after its turn, and wanted another, had the same job again within microseconds, while
+    /// those who waited looked every few milliseconds. One of two test processes could so wait for all of the other's seeds.
+    fn who_gives_a_job_up_does_not_get_it_back_before_those_who_wait() {
+        let dir = std::env::temp_dir().join(format!("sim-libc-turns-{}", std::process::id()));
+        let take = |patience| process::job_slots(&dir, 1, patience).expect("slots");
+        let only = take(Duration::ZERO).expect("free");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| take(Duration::from_secs(60)));
+            let next = || File::open(dir.join("next")).expect("made");
+            // SAFETY: two numbers; the descriptor is open for the call.
+            let nobody_waits =
+                |file: File| unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0;
+            while nobody_waits(next()) {
+                std::thread::yield_now();
+            }
+            drop(only);
+            // Whoever comes second finds either the one who waits or the job taken.
+            assert!(take(Duration::ZERO).is_none());
+            assert!(waits.join().expect("no panic").is_some());
+        });
+        std::fs::remove_dir_all(&dir).expect("ours");
+    }
+
     pub fn main() {
         if std::env::var_os("SIM_LIBC_SHOW").is_some() {
             return show();
@@ -620,6 +645,10 @@ mod linux {
             ("children_die_with_their_parent", children_die_with_their_parent),
             ("a_second_start_fixes_addresses", a_second_start_fixes_addresses),
             ("jobs_of_several_processes_share_one_limit", jobs_of_several_processes_share_one_limit),
+            (
+                "who_gives_a_job_up_does_not_get_it_back_before_those_who_wait",
+                who_gives_a_job_up_does_not_get_it_back_before_those_who_wait,
+            ),
             (
                 "ten_thousand_children_cost_less_than_ten_seconds_and_no_memory",
                 ten_thousand_children_cost_less_than_ten_seconds_and_no_memory,

@@ -144,7 +144,9 @@ fn one(file: &str, test: &str, binary: &Path, own: &Path, how: &How) -> Result<E
     }
     command.env("CARGO_MANIFEST_DIR", how.folder).env("CARGO_PKG_NAME", "conformance");
     if how.mode != Mode::Off {
-        command.envs([("SIM_DROP_IN", "1"), ("SIM_MODE", "sweep"), ("SIM_TEST_CRATE", file), ("SIM_JOBS", "1")]);
+        command.envs([("SIM_DROP_IN", "1"), ("SIM_MODE", "sweep"), ("SIM_TEST_CRATE", file)]);
+        // All of them share so many jobs: with fewer, one would wait while another runs.
+        command.env("SIM_JOBS", how.jobs.to_string());
         command.env("SIM_DIR", own).env("SIM_RESULTS", &results);
         match how.mode {
             Mode::Seeds(seeds) => command.env("SIM_SEEDS", seeds.to_string()),

@@ -15,6 +15,9 @@ pub struct JobSlot {
 /// Waits until one of `n` jobs of all that share `dir` is free: files `0` to `n - 1` there, locked with flock(2). `None`
 /// when none came free in time. The directory is made if it is missing.
 ///
+/// Who waits holds the file `next` meanwhile, and nobody takes a job past its holder: who gives a job up and wants the next
+/// would else have it again before anyone had looked.
+///
 /// # Errors
 /// Those of making the directory and opening the files.
 pub fn job_slots(dir: &Path, n: usize, timeout: Duration) -> io::Result<Option<JobSlot>> {
@@ -22,13 +25,16 @@ pub fn job_slots(dir: &Path, n: usize, timeout: Duration) -> io::Result<Option<J
     let began = Instant::now();
     // Each process begins elsewhere, so that a hundred of them do not all try the first file first.
     let first = std::process::id() as usize % n.max(1);
+    let mut turn = None;
     loop {
-        for i in 0..n.max(1) {
-            let path = dir.join(((first + i) % n.max(1)).to_string());
-            let file = File::options().create(true).truncate(false).write(true).open(path)?;
-            // SAFETY: flock takes two numbers; the descriptor is open as long as `file`.
-            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-                return Ok(Some(JobSlot { _locked: file }));
+        if turn.is_none() {
+            turn = try_lock(dir, "next")?;
+        }
+        if turn.is_some() {
+            for i in 0..n.max(1) {
+                if let Some(file) = try_lock(dir, &((first + i) % n.max(1)).to_string())? {
+                    return Ok(Some(JobSlot { _locked: file }));
+                }
             }
         }
         if began.elapsed() >= timeout {
@@ -36,4 +42,11 @@ pub fn job_slots(dir: &Path, n: usize, timeout: Duration) -> io::Result<Option<J
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn try_lock(dir: &Path, name: &str) -> io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(name))?;
+    // SAFETY: flock takes two numbers; the descriptor is open as long as `file`.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    Ok(locked.then_some(file))
 }
