@@ -22,9 +22,14 @@ use std::task::Waker;
 
 /// What a thread that yields lets pass, so that those who wait for a time get their turn. One that yields on and on, while
 /// nothing happens, waits for a time itself or for somebody who does: each [`PATIENCE`] yields this doubles, up to a
-/// millisecond.
+/// millisecond. It never passes by an event.
 const YIELD_NS: u64 = 1_000;
 const PATIENCE: u32 = 64;
+const DOUBLINGS: u32 = 10;
+/// Where not even a task is polled between the yields, it doubles once more each so many, to 18 minutes: who waits in vain
+/// for what nobody will do comes to the end of a year in a million yields.
+const LONG_PATIENCE: u32 = 1 << 15;
+const LONG_DOUBLINGS: u32 = 20;
 
 /// Which thread of the World. The one that entered it is [`ThreadId::FIRST`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -53,6 +58,8 @@ struct Thread {
     queued: bool,
     ended: bool,
     waits_for: &'static str,
+    /// Yields since it waited for anything else.
+    yields: u64,
 }
 
 #[derive(Default)]
@@ -69,8 +76,10 @@ pub(crate) struct Threads {
     /// Tasks that were ready while the driver was blocked inside a poll.
     stalled: RefCell<VecDeque<u64>>,
     last_words: RefCell<Option<LastWords>>,
-    /// Yields since anything else happened.
+    /// Yields since anything else happened but polls.
     idle_yields: Cell<u32>,
+    /// How many polls there had been at the last of them.
+    polls_at_yield: Cell<u64>,
 }
 
 impl Threads {
@@ -84,6 +93,7 @@ impl Threads {
             queued: false,
             ended: false,
             waits_for: "",
+            yields: 0,
         }];
         self.running.set(0);
         self.driver.set(None);
@@ -139,6 +149,7 @@ impl World {
                 queued: false,
                 ended: false,
                 waits_for: "",
+                yields: 0,
             });
             ThreadId(list.len() as u32 - 1)
         };
@@ -205,6 +216,13 @@ impl World {
     ///
     /// Nothing of the World may be borrowed by the caller.
     pub fn block_thread(&'static self, what: &'static str, until: Option<Instant>) -> bool {
+        if let Some(thread) = self.threads.list.borrow_mut().get_mut(self.running_thread().0 as usize) {
+            thread.yields = 0;
+        }
+        self.stand_still(what, until)
+    }
+
+    fn stand_still(&'static self, what: &'static str, until: Option<Instant>) -> bool {
         let me = self.running_thread();
         let waits_before = self.set_waiting(me, what);
         let event = until.filter(|at| *at != Instant::NEVER).map(|at| {
@@ -224,13 +242,50 @@ impl World {
     }
 
     /// Lets everything else that is ready run, and a little time pass.
+    ///
+    /// The run ends with [`Verdict::Stuck`] when a thread only yields until its end: the limit of time where nothing else
+    /// happens, as many yields as a livelock has polls where something does.
     pub fn yield_thread(&'static self) {
-        let idle = &self.threads.idle_yields;
-        self.now.set(self.now.get() + (YIELD_NS << (idle.get() / PATIENCE).min(10)));
+        let Threads { idle_yields, polls_at_yield, .. } = &self.threads;
+        let (idle, now) = (idle_yields.get(), self.now.get());
+        // One of them is this thread's own.
+        let at_work = self.polls() > polls_at_yield.get() + 1;
+        if !at_work {
+            self.polls_at_instant.set(0);
+        }
+        let more = if at_work { 0 } else { (idle / LONG_PATIENCE).min(LONG_DOUBLINGS) };
+        let doublings = (idle / PATIENCE).min(DOUBLINGS) + more;
+        let next = self.core.borrow_mut().events.next_at().map_or(u64::MAX, |at| at.0);
+        self.now.set((now + (YIELD_NS << doublings)).min(next).max(now + YIELD_NS));
+        polls_at_yield.set(self.polls());
         let nothing_happens = !self.let_due_happen() && !self.others_ready();
-        idle.set(if nothing_happens { idle.get().saturating_add(1) } else { 0 });
+        idle_yields.set(if nothing_happens { idle.saturating_add(1) } else { 0 });
+        self.end_if_only_yields();
         self.wake_thread(self.running_thread());
-        self.block_thread("its turn", None);
+        self.stand_still("its turn", None);
+    }
+
+    /// Counts a yield.
+    fn end_if_only_yields(&self) {
+        let me = self.running_thread();
+        let Some(yields) = self.threads.list.borrow_mut().get_mut(me.0 as usize).map(|thread| {
+            thread.yields += 1;
+            thread.yields
+        }) else {
+            return;
+        };
+        let settings = self.settings.borrow();
+        let idle = self.threads.idle_yields.get() > PATIENCE;
+        if yields >= settings.livelock_polls || idle && self.now() > Instant::ZERO + settings.time_limit {
+            let task = format!("{}, which yields on and on", self.describe_thread(me));
+            self.stop_with(Verdict::Stuck { task });
+        }
+    }
+
+    /// As `thread 1 (name)`.
+    pub(crate) fn describe_thread(&self, id: ThreadId) -> String {
+        let list = self.threads.list.borrow();
+        format!("thread {} ({})", id.0, list.get(id.0 as usize).map_or("", |thread| &thread.name))
     }
 
     /// Whether anything is ready to run beside the running thread.

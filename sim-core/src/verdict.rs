@@ -33,9 +33,9 @@ pub enum Verdict {
         /// How many polls were made without time passing.
         polls: u64,
     },
-    /// One poll does not end. Only found from outside, by a watchdog in real time.
+    /// One poll does not end: found from outside, by a watchdog in real time. Or a thread does nothing but yield.
     Stuck {
-        /// The task that was being polled.
+        /// The task that was being polled, or the thread.
         task: String,
     },
     /// A limit was reached.

@@ -113,7 +113,7 @@ pub struct World {
     wakes: RefCell<Vec<Waker>>,
     pub(crate) stop: RefCell<Option<Verdict>>,
     pub(crate) stopped: Cell<bool>,
-    polls_at_instant: Cell<u64>,
+    pub(crate) polls_at_instant: Cell<u64>,
     polls: Cell<u64>,
     panic_place: RefCell<String>,
 }
@@ -562,7 +562,8 @@ impl World {
     fn check_limits(&self, polls: u64, steps: u64) {
         let settings = self.settings.borrow();
         if polls >= settings.livelock_polls {
-            let task = self.actor.get().spawn.map(|s| s.to_string()).unwrap_or_default();
+            let spawn = self.actor.get().spawn;
+            let task = spawn.map_or_else(|| self.describe_thread(self.running_thread()), |s| s.to_string());
             self.stop_with(Verdict::Livelock { task, polls });
         } else if steps >= settings.step_limit {
             self.stop_with(Verdict::Limit {

@@ -649,7 +649,15 @@ mod linux {
     /// Runs `program` on a node called `kv0`; a run that no thread can return from reports its verdict and ends with 3.
     fn in_world(seed: u64, program: impl FnOnce(&'static World) + 'static) -> (Result<(), Verdict>, u64) {
         // The first seed takes the threads as they come.
-        let settings = Settings { perturb_order: seed > 0, ..Settings::default() };
+        in_world_with(Settings::default(), seed, program)
+    }
+
+    fn in_world_with(
+        settings: Settings,
+        seed: u64,
+        program: impl FnOnce(&'static World) + 'static,
+    ) -> (Result<(), Verdict>, u64) {
+        let settings = Settings { perturb_order: seed > 0, ..settings };
         let entered = World::enter(settings, Choices::seeded(seed)).expect("no other");
         let world = entered.world();
         let node = world.node("kv0");
@@ -700,9 +708,12 @@ mod linux {
     /// What a child does to end in some way.
     type Case = fn() -> i32;
 
-    const CASES: [(&str, Case); 8] = [
+    const CASES: [(&str, Case); 11] = [
         ("deadlock", deadlock),
         ("spin", spin),
+        ("yield", yields_for_ever),
+        ("yield beside", yields_beside_a_sleeper),
+        ("yield a day", yields_for_a_day),
         ("overflow", overflow),
         ("kill", kill),
         ("wake", wakes_a_task),
@@ -756,6 +767,77 @@ mod linux {
             assert_eq!(e.exit, Exit::Status(124));
             let note = e.note.expect("a note");
             assert_eq!((note.kind, note.task), (NoteKind::Stuck, "thread 1 (spinner)"));
+        });
+    }
+
+    fn yields_for_ever() -> i32 {
+        let settings = Settings { time_limit: Duration::from_secs(366 * 24 * 3600), ..Settings::default() };
+        let _never = in_world_with(settings, 0, |_| {
+            let thread = thread::Builder::new().name("yielder".into()).spawn(|| {
+                loop {
+                    thread::yield_now();
+                }
+            });
+            let _never = thread.expect("a thread").join();
+        });
+        0
+    }
+
+    /// The sleeper's wakes let less and less time pass between the yields.
+    fn yields_beside_a_sleeper() -> i32 {
+        let settings = Settings { time_limit: Duration::from_secs(366 * 24 * 3600), ..Settings::default() };
+        let _never = in_world_with(settings, 0, |_| {
+            let sleeper = || {
+                loop {
+                    thread::sleep(Duration::from_secs(1));
+                }
+            };
+            thread::Builder::new().name("sleeper".into()).spawn(sleeper).expect("a thread");
+            loop {
+                thread::yield_now();
+            }
+        });
+        0
+    }
+
+    /// A thread that yielded for ever was ended by nothing: each yield let a millisecond pass at most, so a year of the
+    /// clock took hours. Now time passes faster the longer nothing happens, and what has happened by the end is `stuck`.
+    fn a_thread_that_yields_for_ever_is_stuck_and_named() {
+        for (name, thread) in [("yield", "thread 1 (yielder)"), ("yield beside", "thread 0 (main)")] {
+            case(name, |e| {
+                let report = String::from_utf8_lossy(e.report);
+                assert_eq!(e.exit, Exit::Status(3), "{report} {:?}", e.note);
+                assert_eq!(report, format!("stuck: one poll does not end: {thread}, which yields on and on"));
+            });
+        }
+    }
+
+    fn yields_for_a_day() -> i32 {
+        let settings = Settings { time_limit: Duration::from_secs(366 * 24 * 3600), ..Settings::default() };
+        let (result, _) = in_world_with(settings, 0, |world| {
+            let alarm = thread::spawn(move || {
+                thread::sleep(Duration::from_secs(3600));
+                World::current().expect("in a run").now()
+            });
+            let began = world.now();
+            let day = Duration::from_secs(24 * 3600);
+            let mut yields = 0;
+            while world.now() - began < day {
+                thread::yield_now();
+                yields += 1;
+            }
+            assert!(yields < 1_000_000, "{yields}");
+            assert!(world.now() - began <= day.mul_f64(1.001), "{:?}", world.now());
+            let rang = alarm.join().expect("no panic") - began;
+            assert!(rang < Duration::from_secs(3601), "{rang:?}");
+        });
+        assert_eq!(result, Ok(()));
+        0
+    }
+
+    fn who_yields_until_a_time_meets_it_nearly_and_makes_nobody_late() {
+        case("yield a day", |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", String::from_utf8_lossy(&e.output.to_bytes()));
         });
     }
 
@@ -1040,6 +1122,11 @@ mod linux {
             ("each_program_is_the_same_twice_for_each_seed", each_program_is_the_same_twice_for_each_seed),
             ("a_deadlock_names_each_thread", a_deadlock_names_each_thread),
             ("a_thread_that_never_waits_is_stuck_and_named", a_thread_that_never_waits_is_stuck_and_named),
+            ("a_thread_that_yields_for_ever_is_stuck_and_named", a_thread_that_yields_for_ever_is_stuck_and_named),
+            (
+                "who_yields_until_a_time_meets_it_nearly_and_makes_nobody_late",
+                who_yields_until_a_time_meets_it_nearly_and_makes_nobody_late,
+            ),
             ("a_stack_overflow_of_a_thread_is_called_one", a_stack_overflow_of_a_thread_is_called_one),
             ("the_threads_of_a_killed_node_never_run_again", the_threads_of_a_killed_node_never_run_again),
             ("a_thread_wakes_a_task", a_thread_wakes_a_task),
