@@ -20,12 +20,16 @@ use crate::raw;
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 thread_local! {
     /// Whether this thread has the filter. A fork's child goes on as the thread that forked, and so has this with it.
     static FILTERED: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Where libc holds instructions, once the filter is there.
+static LIBC: OnceLock<Vec<Text>> = OnceLock::new();
 
 static TSC_FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
@@ -35,7 +39,9 @@ static TSC_FORBIDDEN: AtomicBool = AtomicBool::new(false);
 /// `Unsupported` where libc is not a library of its own (a static binary) or lies across a boundary of 4 GiB; otherwise
 /// what the kernel or the container says.
 pub fn install() -> io::Result<()> {
-    let program = filter(&libc_text()?)?;
+    let text = libc_text()?;
+    let program = filter(&text)?;
+    LIBC.get_or_init(|| text);
     handle(libc::SIGSYS, trapped, libc::SA_ONSTACK | libc::SA_NODEFER);
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: numbers; then a pointer to a local that names a vector, both of which live across the call and are only read.
@@ -90,6 +96,11 @@ fn set_tsc(how: c_int) -> bool {
 
 /// A range of addresses that holds instructions.
 type Text = std::ops::Range<u64>;
+
+/// Whether the instruction before `address` is libc's.
+fn is_libcs(address: u64) -> bool {
+    LIBC.get().is_some_and(|text| text.iter().any(|t| t.contains(&address)))
+}
 
 /// Where libc, the loader and the vDSO hold instructions.
 fn libc_text() -> io::Result<Vec<Text>> {
@@ -211,12 +222,11 @@ fn filter(libc: &[Text]) -> io::Result<Vec<libc::sock_filter>> {
     Ok(p)
 }
 
+/// System calls about the program's memory, which may hold what is in a file of the run.
+const MEMORY: [i64; 4] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect];
+
 /// System calls that touch nothing but the process itself: what a program's own allocator or lock makes.
-const PRIVATE: [i64; 18] = [
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_mprotect,
+const PRIVATE: [i64; 14] = [
     libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_membarrier,
@@ -268,13 +278,14 @@ extern "C" fn trapped(_signal: i32, info: *mut libc::siginfo_t, context: *mut c_
         let number = registers[libc::REG_RAX as usize];
         let args = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9]
             .map(|r| registers[r as usize]);
-        registers[libc::REG_RAX as usize] = answer(number, args);
+        let by_libc = is_libcs(registers[libc::REG_RIP as usize] as u64);
+        registers[libc::REG_RAX as usize] = answer(number, args, by_libc);
     }
 }
 
 /// # Safety
 /// As the system call of that number.
-unsafe fn answer(number: i64, args: [i64; 6]) -> i64 {
+unsafe fn answer(number: i64, args: [i64; 6], by_libc: bool) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         let starts_thread = matches!(number, libc::SYS_clone | libc::SYS_clone3 | libc::SYS_vfork);
@@ -282,16 +293,12 @@ unsafe fn answer(number: i64, args: [i64; 6]) -> i64 {
             // A thread made here would begin inside this handler.
             return if starts_thread { -libc::EAGAIN as i64 } else { raw::call(number, args) };
         };
-        // What changes names is forbidden only where files are the system's.
-        if let Some(answer) = crate::files::calls::answer(world, number, args) {
+        // Libc goes on with other calls on a socket, which are not trapped, and would mean the kernel's by its number.
+        let half_way = matches!(number, libc::SYS_socket | libc::SYS_socketpair) && by_libc;
+        if !half_way && let Some(answer) = interpose::syscall::answer(world, number, args) {
             return answer;
         }
-        if escapes::forbidden(number, args).is_none()
-            && let Some(answer) = interpose::syscall::answer(world, number, args)
-        {
-            return answer;
-        }
-        if READING.contains(&number) {
+        if READING.contains(&number) || MEMORY.contains(&number) {
             return raw::call(number, args);
         }
         let opens = match number {

@@ -518,6 +518,70 @@ fn maps_hold_the_files_bytes_and_follow_them_if_shared() {
     assert!(call.contains("mmap(\"/tmp/simulated-map\")"), "{call}");
 }
 
+/// A map of a file that was written was filled again where it was made, though the program had moved it, or put something else
+/// in its place.
+#[test]
+fn a_map_is_followed_to_where_it_moves_and_left_alone_where_it_is_no_more() {
+    let filled = |file: &File, len: usize| {
+        // SAFETY: a descriptor that is open; the memory is only read, or given up.
+        let at =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at.cast::<u8>()
+    };
+    passes(move |_| {
+        let path = "/tmp/simulated-moved-map";
+        fs::write(path, vec![b'.'; 8192]).expect("new");
+        let file = OpenOptions::new().read(true).write(true).open(path).expect("there");
+        // SAFETY: memory that was mapped just before, and is used only where it is now.
+        unsafe {
+            let (moved, covered) = (filled(&file, 4096), filled(&file, 4096));
+            let place = filled(&file, 8192);
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            assert_eq!(libc::mremap(moved.cast(), 4096, 8192, flags, place), place.cast());
+            let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            let writable = libc::PROT_READ | libc::PROT_WRITE;
+            assert_eq!(libc::mmap(covered.cast(), 4096, writable, own, -1, 0), covered.cast());
+            covered.write(b'p');
+            file.write_all_at(b"AB", 4095).expect("room");
+            assert_eq!([place.read(), place.add(4095).read(), place.add(4096).read()], *b".AB");
+            assert_eq!([covered.read(), covered.add(4095).read()], *b"p\0");
+        }
+    });
+    let escaped = run(1, move |_| {
+        let path = "/tmp/simulated-moved-map";
+        fs::write(path, "x").expect("new");
+        let file = OpenOptions::new().read(true).write(true).open(path).expect("there");
+        // SAFETY: memory that was just mapped.
+        unsafe { libc::mprotect(filled(&file, 4096).cast(), 4096, libc::PROT_READ | libc::PROT_WRITE) }
+    });
+    let Err(Verdict::Escaped { call, .. }) = escaped else { panic!("{escaped:?}") };
+    assert!(call.starts_with("mprotect"), "{call}");
+}
+
+#[test]
+fn a_file_of_the_kernels_is_the_same_by_another_number() {
+    passes(|_| {
+        let (status, tasks) = (File::open("/proc/self/status"), File::open("/proc/self/task"));
+        let (status, tasks) = (status.expect("procfs"), tasks.expect("procfs"));
+        let device = File::open("/dev/zero").expect("a device");
+        let mut found = [0u8; 1024];
+        // SAFETY: numbers, a structure for which zero is a value, and a buffer of the length given.
+        unsafe {
+            assert_eq!(libc::dup2(status.as_raw_fd(), 50), 50);
+            assert_eq!(libc::dup2(tasks.as_raw_fd(), 51), 51);
+            assert_eq!(libc::dup2(device.as_raw_fd(), 52), 52);
+            let mut stat: libc::stat = std::mem::zeroed();
+            assert_eq!(libc::fstat(50, &mut stat), 0, "{}", io::Error::last_os_error());
+            assert_eq!(stat.st_mode & libc::S_IFMT, libc::S_IFREG);
+            assert!(libc::syscall(libc::SYS_getdents64, 51, found.as_mut_ptr(), found.len()) > 0);
+            let at = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, 52, 0);
+            assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+            assert_eq!(at.cast::<u8>().read(), 0);
+        }
+    });
+}
+
 #[test]
 fn devices_and_proc_are_the_kernels_and_random_bytes_the_seeds() {
     let bytes = |seed| {

@@ -231,6 +231,8 @@ fn processes_are_escapes() {
     assert_eq!(escapes(|| assert_eq!(unsafe { libc::syscall(libc::SYS_socket, 16, 3, 0) }, -1)), "socket(AF_NETLINK)");
     // SAFETY: no thread may exist in a child of this fork; there is no child.
     assert_eq!(escapes(|| assert_eq!(unsafe { libc::fork() }, -1)), "fork");
+    // Libc's own fork passes by no symbol of ours. SAFETY: numbers; there is no child.
+    assert_eq!(escapes(|| assert_eq!(unsafe { libc::daemon(1, 1) }, -1)), "daemon");
 }
 
 #[test]

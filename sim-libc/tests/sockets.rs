@@ -106,6 +106,84 @@ fn numbers_begin_at_32_and_the_lowest_is_used_again() {
     });
 }
 
+/// fstat said EBADF of whatever is no file, and tokio's pipes ask by it what they were given.
+#[test]
+fn descriptors_say_what_they_are() {
+    passes(|_| {
+        let (stream, _peer) = pair();
+        let mut ends = [0; 2];
+        // SAFETY: room for two numbers, and numbers.
+        let events = unsafe {
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            [libc::eventfd(0, 0), libc::epoll_create1(0), libc::timerfd_create(libc::CLOCK_MONOTONIC, 0)]
+        };
+        let kinds = [(stream.as_raw_fd(), libc::S_IFSOCK), (ends[0], libc::S_IFIFO), (ends[1], libc::S_IFIFO)];
+        let mut inodes = Vec::new();
+        for (fd, kind) in kinds.into_iter().chain(events.map(|fd| (fd, 0))) {
+            // SAFETY: structures of numbers, for which zero is a value, and an empty C string.
+            let (plain, named, extended) = unsafe {
+                let mut plain: [libc::stat; 2] = std::mem::zeroed();
+                let mut extended: libc::statx = std::mem::zeroed();
+                let [by_number, by_name] = &mut plain;
+                assert_eq!(libc::fstat(fd, by_number), 0, "{}", io::Error::last_os_error());
+                assert_eq!(libc::fstatat(fd, c"".as_ptr(), by_name, libc::AT_EMPTY_PATH), 0);
+                assert_eq!(libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_ALL, &mut extended), 0);
+                (plain[0], plain[1], extended)
+            };
+            assert_eq!((plain.st_mode & libc::S_IFMT, plain.st_nlink), (kind, 1));
+            assert_eq!((named.st_mode, u32::from(extended.stx_mode)), (plain.st_mode, plain.st_mode));
+            assert_eq!((named.st_ino, extended.stx_ino), (plain.st_ino, plain.st_ino));
+            inodes.push(plain.st_ino);
+        }
+        inodes.sort_unstable();
+        inodes.dedup();
+        assert_eq!(inodes.len(), 6);
+        // SAFETY: numbers; no memory is mapped.
+        unsafe {
+            let none = std::ptr::null_mut();
+            assert_eq!(libc::mmap(none, 4096, libc::PROT_READ, libc::MAP_SHARED, ends[0], 0), libc::MAP_FAILED);
+            assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENODEV));
+            assert_eq!(errno(libc::fchdir(ends[0])), libc::ENOTDIR);
+        }
+    });
+}
+
+/// sendfile from a file of the kernel's went there with a number that the kernel does not know.
+#[test]
+fn files_are_sent_over_sockets() {
+    let real = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let expected = std::fs::read(&real).expect("real");
+    let sent = passes(move |world| {
+        world.plug(sim_libc::files::disk());
+        let mut all = Vec::new();
+        for path in [real.as_path(), std::path::Path::new("/proc/self/mountinfo")] {
+            let (stream, mut peer) = pair();
+            let file = std::fs::File::open(path).expect("there");
+            let mut at = 3;
+            // SAFETY: numbers, and the address of a local.
+            let n = unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), &mut at, 10) };
+            assert_eq!((n, at), (10, 13), "{}: {}", path.display(), io::Error::last_os_error());
+            // SAFETY: numbers.
+            let n = unsafe { libc::sendfile(stream.as_raw_fd(), file.as_raw_fd(), std::ptr::null_mut(), 3) };
+            assert_eq!(n, 3);
+            let mut bytes = [0; 13];
+            peer.read_exact(&mut bytes).expect("they were sent");
+            all.push(bytes);
+            let mut ends = [0; 2];
+            // SAFETY: room for two numbers, and numbers.
+            unsafe {
+                assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+                let none = std::ptr::null_mut();
+                assert_eq!(libc::splice(file.as_raw_fd(), none, ends[1], none, 9, 0), -1);
+                assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EINVAL));
+            }
+        }
+        all
+    });
+    assert_eq!(sent[0], [&expected[3..13], &expected[..3]].concat()[..]);
+    assert_ne!(sent[1], [0; 13]);
+}
+
 #[test]
 fn datagrams_travel_and_are_cut() {
     passes(|_| {

@@ -4,6 +4,7 @@
 use super::epoll::{self, Epoll};
 use super::eventfd::EventFd;
 use super::poll::{self, Watched};
+use super::stat;
 use super::timerfd::TimerFd;
 use super::{Answer, Description, Descriptors, Errno, KernelNumber, Object, Owner, number};
 use crate::interpose::escape;
@@ -124,6 +125,49 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_ftruncate => {
                 on(ours(world, number, args)?, |_| Err::<i64, _>(Errno::INVALID))
             }
+            libc::SYS_fstat => on(ours(world, number, args)?, |own| stat::put(own, b)),
+            libc::SYS_newfstatat if names_itself(b, d) => on(ours(world, number, args)?, |own| stat::put(own, c)),
+            libc::SYS_statx if names_itself(b, c) => on(ours(world, number, args)?, |own| stat::put_extended(own, e)),
+            // Of these only the kernel's files are left: no number of the run's may reach the kernel.
+            libc::SYS_utimensat if b != 0 => return None,
+            libc::SYS_getdents64
+            | libc::SYS_getdents
+            | libc::SYS_fchdir
+            | libc::SYS_fstatfs
+            | libc::SYS_syncfs
+            | libc::SYS_sync_file_range
+            | libc::SYS_fadvise64
+            | libc::SYS_readahead
+            | libc::SYS_fallocate
+            | libc::SYS_fchmod
+            | libc::SYS_fchown
+            | libc::SYS_utimensat
+            | libc::SYS_flock
+            | libc::SYS_fgetxattr
+            | libc::SYS_fsetxattr
+            | libc::SYS_flistxattr
+            | libc::SYS_fremovexattr => on(ours(world, number, args)?, |_| Err::<i64, _>(no_file(number))),
+            libc::SYS_mmap if d as i32 & libc::MAP_ANONYMOUS == 0 => {
+                match Descriptors::of(world).owner(world, e as i32) {
+                    Owner::Kernel => return None,
+                    Owner::Nobody => -libc::EBADF as i64,
+                    Owner::Run(own) => match &own.object {
+                        Object::Kernel(real) => raw::call(number, [a, b, c, d, real.get(), args[5]]),
+                        _ => -libc::ENODEV as i64,
+                    },
+                }
+            }
+            // Callers go on with read and write.
+            libc::SYS_splice | libc::SYS_tee | libc::SYS_vmsplice => {
+                let other = if number == libc::SYS_splice { c as i32 } else { b as i32 };
+                let both = if number == libc::SYS_vmsplice { [fd, fd] } else { [fd, other] };
+                let owners = both.map(|fd| Descriptors::of(world).owner(world, fd));
+                match owners {
+                    [Owner::Nobody, _] | [_, Owner::Nobody] => -libc::EBADF as i64,
+                    [Owner::Kernel, Owner::Kernel] => return None,
+                    _ => -libc::EINVAL as i64,
+                }
+            }
             libc::SYS_signalfd | libc::SYS_signalfd4 => {
                 escape(world, "signalfd".into());
                 -libc::EPERM as i64
@@ -131,6 +175,26 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             _ => return sockets::calls::answer(world, number, args),
         })
     }
+}
+
+/// Whether a call about a path is about the descriptor that it begins at.
+///
+/// # Safety
+/// `path` is a C string, or null.
+unsafe fn names_itself(path: i64, flags: i64) -> bool {
+    // SAFETY: the caller's promise.
+    flags as i32 & libc::AT_EMPTY_PATH != 0 && (path == 0 || unsafe { (path as *const u8).read() } == 0)
+}
+
+/// What a call about files says to a socket, a pipe or an event.
+fn no_file(number: i64) -> Errno {
+    Errno(match number {
+        libc::SYS_getdents64 | libc::SYS_getdents | libc::SYS_fchdir => libc::ENOTDIR,
+        libc::SYS_sync_file_range | libc::SYS_fadvise64 => libc::ESPIPE,
+        libc::SYS_readahead => libc::EINVAL,
+        libc::SYS_fallocate => libc::ENODEV,
+        _ => libc::EOPNOTSUPP,
+    })
 }
 
 fn is_kernels(world: &World, fd: i32) -> bool {

@@ -18,6 +18,7 @@ pub(crate) mod calls;
 pub(crate) mod epoll;
 mod eventfd;
 mod poll;
+mod stat;
 pub(crate) mod symbols;
 mod timerfd;
 

@@ -89,6 +89,11 @@ calls! {
     fcntl64(fd: i32, command: i32, argument: i64) -> i32 = SYS_fcntl(fd, command, argument);
     ioctl(fd: i32, request: u64, argument: *mut c_void) -> i32 = SYS_ioctl(fd, request, argument);
 
+    splice(from: i32, from_at: *mut i64, to: i32, to_at: *mut i64, len: usize, flags: u32) -> isize
+        = SYS_splice(from, from_at, to, to_at, len, flags);
+    tee(from: i32, to: i32, len: usize, flags: u32) -> isize = SYS_tee(from, to, len, flags);
+    vmsplice(fd: i32, parts: *const iovec, count: usize, flags: u32) -> isize
+        = SYS_vmsplice(fd, parts, count, flags);
     pipe(out: *mut i32) -> i32 = SYS_pipe(out);
     pipe2(out: *mut i32, flags: i32) -> i32 = SYS_pipe2(out, flags);
     eventfd(count: u32, flags: i32) -> i32 = SYS_eventfd2(count, flags);

@@ -79,12 +79,15 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
     let (number, args) = modern(number, args);
     // SAFETY: the caller's promise; the casts follow the calls' signatures.
     unsafe {
-        if number == libc::SYS_mmap && args[3] as i32 & libc::MAP_ANONYMOUS == 0 {
-            return super::maps::map(world, args).map(calls::of);
-        }
-        if number == libc::SYS_munmap {
-            super::maps::unmapped(args[0] as usize, args[1] as usize);
-            return None;
+        match number {
+            libc::SYS_mmap => return super::maps::map(world, args).map(calls::of),
+            libc::SYS_munmap => {
+                super::maps::unmapped(args[0] as usize, args[1] as usize);
+                return None;
+            }
+            libc::SYS_mremap => return super::maps::remap(world, args),
+            libc::SYS_mprotect => return super::maps::protect(world, args).map(calls::of),
+            _ => {}
         }
         match about_descriptor(world, number, args) {
             Some(answered) => answered.or_else(|| spares_kernels(world, number, args)).map(calls::of),
@@ -717,7 +720,7 @@ unsafe fn put_found(world: &World, found: Stat, out: i64) -> Answer<i64> {
 /// `out` is the address of a statx, or 0.
 unsafe fn put_found_extended(world: &World, found: Stat, out: i64) -> Answer<i64> {
     // SAFETY: the caller's promise.
-    *unsafe { (out as *mut libc::statx).as_mut() }.ok_or(Errno::FAULT)? = stat::fill_extended(world, &found);
+    *unsafe { (out as *mut libc::statx).as_mut() }.ok_or(Errno::FAULT)? = stat::extended(&stat::fill(world, &found));
     Ok(0)
 }
 
@@ -807,36 +810,93 @@ fn to_be_copied(
     if inode == to.inode(world)? && overlaps { Err(Errno::INVALID) } else { Ok(count as i64) }
 }
 
-/// copy_file_range(2) and sendfile(2): bytes from one descriptor to another, of which at least one is a file of the run.
-/// `None` if neither is.
+/// Where bytes are copied from.
+enum Source {
+    Run(Rc<Description>),
+    /// A file that only the kernel knows, by its number there.
+    Kernel(i64),
+}
+
+impl Source {
+    fn of(world: &World, number: i64) -> Option<Source> {
+        match Descriptors::of(world).owner(world, number as i32) {
+            Owner::Run(own) => match &own.object {
+                Object::Kernel(real) => Some(Source::Kernel(real.get())),
+                _ => file_of(&own).is_some().then_some(Source::Run(own)),
+            },
+            Owner::Kernel => Some(Source::Kernel(number)),
+            Owner::Nobody => None,
+        }
+    }
+
+    fn read(&self, world: &'static World, at: Option<i64>, len: usize) -> Answer<Vec<u8>> {
+        match self {
+            Source::Run(own) => {
+                let file = file_of(own).ok_or(Errno::INVALID)?;
+                file.read_bytes(world, at.map(|at| at as u64), len)
+            }
+            Source::Kernel(number) => {
+                let mut bytes = vec![0; len];
+                let (call, at) = at.map_or((libc::SYS_read, 0), |at| (libc::SYS_pread64, at));
+                // SAFETY: a buffer of that length, ours alone.
+                let read = unsafe { raw::call(call, [*number, bytes.as_mut_ptr() as i64, len as i64, at, 0, 0]) };
+                bytes.truncate(kernel(read)? as usize);
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Goes back by what was read and not written.
+    fn step_back(&self, world: &'static World, len: i64) -> Answer<()> {
+        match self {
+            Source::Run(own) => file_of(own).ok_or(Errno::INVALID)?.seek(world, -len, libc::SEEK_CUR)?,
+            // SAFETY: numbers only.
+            Source::Kernel(number) => {
+                kernel(unsafe { raw::call(libc::SYS_lseek, [*number, -len, libc::SEEK_CUR as i64, 0, 0, 0]) })?
+            }
+        };
+        Ok(())
+    }
+}
+
+/// copy_file_range(2) and sendfile(2): bytes from one descriptor to another, of which at least one is the run's. `None` if
+/// neither is.
 ///
 /// # Safety
 /// As the system call.
 unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Option<Answer<i64>> {
     const CHUNK: usize = 64 << 10;
     let [from, from_at, to, to_at, len, flags] = args;
-    let (source, target) = (description(world, from), description(world, to));
-    if source.is_none() && target.is_none() {
+    let is_kernels = |number: i64| matches!(Descriptors::of(world).owner(world, number as i32), Owner::Kernel);
+    if is_kernels(from) && is_kernels(to) {
         return None;
     }
+    let target = description(world, to);
     let copied = || -> Answer<i64> {
         if flags != 0 && files_only {
             return Err(Errno::INVALID);
         }
-        // Only a file can be read without taking from it what cannot be written; the rest callers do with read and write.
-        let source = source.as_ref().and_then(|own| file_of(own).map(|file| (own, file)));
-        let Some((own, file)) = source else {
-            return Err(Errno(if files_only { libc::EXDEV } else { libc::EINVAL }));
-        };
-        // The order of fs/read_write.c: what only names a file, directories, then how each was opened.
-        let only_names = |own: &Description| own.status.get() & libc::O_PATH != 0;
-        if only_names(own) || target.as_deref().is_some_and(only_names) {
+        let nobodys = |number: i64| matches!(Descriptors::of(world).owner(world, number as i32), Owner::Nobody);
+        if nobodys(from) || nobodys(to) {
             return Err(Errno::BAD);
         }
+        // Only a file can be read without taking from it what cannot be written; the rest callers do with read and write.
+        let source = Source::of(world, from).filter(|source| !files_only || matches!(source, Source::Run(_)));
+        let Some(source) = source else { return Err(Errno(if files_only { libc::EXDEV } else { libc::EINVAL })) };
+        // The order of fs/read_write.c: what only names a file, directories, then how each was opened.
+        let only_names = |own: &Description| own.status.get() & libc::O_PATH != 0;
+        let own = match &source {
+            Source::Run(own) => Some(own),
+            Source::Kernel(_) => None,
+        };
+        if own.is_some_and(|own| only_names(own)) || target.as_deref().is_some_and(only_names) {
+            return Err(Errno::BAD);
+        }
+        let file = own.and_then(|own| file_of(own));
         if files_only {
             let Some(into) = target.as_deref() else { return Err(Errno(libc::EXDEV)) };
-            let into_dir = file_of(into).is_some_and(|file| file.is_dir(world) == Ok(true));
-            if file.is_dir(world)? || into_dir {
+            let is_dir = |file: Option<&OpenFile>| file.is_some_and(|file| file.is_dir(world) == Ok(true));
+            if is_dir(file) || is_dir(file_of(into)) {
                 return Err(Errno(libc::EISDIR));
             }
             let status = into.status.get();
@@ -844,7 +904,7 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
                 return Err(Errno::BAD);
             }
         }
-        if own.status.get() & libc::O_ACCMODE == libc::O_WRONLY {
+        if own.is_some_and(|own| own.status.get() & libc::O_ACCMODE == libc::O_WRONLY) {
             return Err(Errno::BAD);
         }
         // SAFETY: the caller's promise: addresses of offsets, or 0.
@@ -853,14 +913,14 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
         if read_at.is_some_and(|at| at < 0) || write_at.is_some_and(|at| at < 0) {
             return Err(Errno::INVALID);
         }
-        let len = match target.as_deref().and_then(file_of) {
-            Some(into) if files_only => to_be_copied(world, (file, read_at), (into, write_at), len)?,
+        let len = match (file, target.as_deref().and_then(file_of)) {
+            (Some(file), Some(into)) if files_only => to_be_copied(world, (file, read_at), (into, write_at), len)?,
             _ => len,
         };
         let mut sum = 0i64;
         while sum < len {
             let want = ((len - sum) as usize).min(CHUNK);
-            let bytes = file.read_bytes(world, read_at.map(|at| at as u64), want)?;
+            let bytes = source.read(world, read_at, want)?;
             if bytes.is_empty() {
                 break;
             }
@@ -880,12 +940,17 @@ unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Optio
             };
             let wrote = match wrote {
                 Ok(wrote) => wrote,
-                Err(error) if sum == 0 => return Err(error),
+                Err(error) if sum == 0 => {
+                    if read_at.is_none() {
+                        source.step_back(world, got)?;
+                    }
+                    return Err(error);
+                }
                 Err(_) => 0,
             };
             // What was read and not written is read again.
             if read_at.is_none() && wrote < got {
-                file.seek(world, wrote - got, libc::SEEK_CUR)?;
+                source.step_back(world, got - wrote)?;
             }
             read_at = read_at.map(|at| at + wrote);
             write_at = write_at.map(|at| at + wrote);

@@ -2,7 +2,8 @@
 //!
 //! A map that nobody writes through is all that a copy can be, as long as the copy follows the file: one that is shared is
 //! kept here and filled again after each write to the file. A map that is shared and can be written to would have to be
-//! watched page by page; it ends the run as escaped, naming the file.
+//! watched page by page; it ends the run as escaped, naming the file. A map of which the program unmaps or moves a part follows
+//! nothing any more.
 
 use super::calls::{description, file_of, kernel};
 use super::{Files, with_volume, world};
@@ -30,7 +31,7 @@ struct Map {
 
 const PAGE: usize = 4096;
 
-/// mmap(2) of a descriptor; `None` if that is none of a file of the run.
+/// mmap(2); `None` if it is none of a file of the run.
 ///
 /// # Safety
 /// As mmap(2).
@@ -38,9 +39,16 @@ pub(super) unsafe fn map(
     world: &'static World,
     [at, len, protection, flags, number, offset]: [i64; 6],
 ) -> Option<Answer<i64>> {
+    let (protection, flags) = (protection as i32, flags as i32);
+    if flags & libc::MAP_FIXED != 0 {
+        Files::of(world).maps.forget(at as usize, len as usize);
+    }
+    if flags & libc::MAP_ANONYMOUS != 0 {
+        return None;
+    }
     let own = description(world, number)?;
     let file = file_of(&own)?;
-    let (protection, flags, status) = (protection as i32, flags as i32, own.status.get());
+    let status = own.status.get();
     let access = status & libc::O_ACCMODE;
     let mapped = || -> Answer<i64> {
         let inode = file.inode(world)?;
@@ -124,15 +132,28 @@ impl Maps {
             return;
         }
         let node = world.acting_node();
-        for map in self.list.borrow().iter().filter(|m| m.node == node && m.inode == inode) {
-            // SAFETY: the memory was made by `map` and not unmapped since. The program may only read it, and does not now.
-            unsafe {
-                let writable = (libc::PROT_READ | libc::PROT_WRITE) as i64;
-                raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, writable, 0, 0, 0]);
-                fill(world, map.inode, map.offset, map.at, map.len);
-                raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, libc::PROT_READ as i64, 0, 0, 0]);
+        let protect = |map: &Map, how: i32| {
+            // SAFETY: numbers; the memory was made by `map`, and is the program's to read.
+            unsafe { raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, how as i64, 0, 0, 0]) == 0 }
+        };
+        self.list.borrow_mut().retain(|map| {
+            if map.node != node || map.inode != inode {
+                return true;
             }
-        }
+            // What is there no more was unmapped in a way that nobody told of.
+            if !protect(map, libc::PROT_READ | libc::PROT_WRITE) {
+                return false;
+            }
+            // SAFETY: the memory was made by `map`, follows each move, and can be written now; the program only reads it, and
+            // does not at present.
+            unsafe { fill(world, map.inode, map.offset, map.at, map.len) };
+            protect(map, libc::PROT_READ)
+        });
+    }
+
+    /// Whether one of them lies there, if only in part.
+    fn touches(&self, at: usize, len: usize) -> bool {
+        self.any.get() && self.list.borrow().iter().any(|m| m.at < at.saturating_add(len) && at < m.at + m.len)
     }
 
     /// Memory was unmapped: maps that lay there, even in part, follow nothing any more.
@@ -141,6 +162,50 @@ impl Maps {
             self.list.borrow_mut().retain(|m| m.at + m.len <= at || at + len <= m.at);
         }
     }
+}
+
+/// mremap(2): a map that moves is followed to where it goes; `None` if none lies there.
+///
+/// # Safety
+/// As mremap(2).
+pub(super) unsafe fn remap(world: &World, args: [i64; 6]) -> Option<i64> {
+    let [at, old, new, flags, to, _] = args.map(|a| a as usize);
+    let maps = &Files::of(world).maps;
+    if flags & libc::MREMAP_FIXED as usize != 0 {
+        maps.forget(to, new);
+    }
+    if !maps.touches(at, old) {
+        return None;
+    }
+    let whole = maps.list.borrow().iter().position(|m| m.at == at && m.len == old.next_multiple_of(PAGE));
+    // SAFETY: the caller's promise.
+    let moved = unsafe { raw::call(libc::SYS_mremap, args) };
+    if moved < 0 {
+        return Some(moved);
+    }
+    match whole {
+        None => maps.forget(at, old),
+        Some(place) => {
+            let inode = {
+                let map = &mut maps.list.borrow_mut()[place];
+                (map.at, map.len) = (moved as usize, new.next_multiple_of(PAGE));
+                map.inode
+            };
+            // What it has grown by shows the file, too.
+            maps.refresh(world, inode);
+        }
+    }
+    Some(moved)
+}
+
+/// mprotect(2): what is shared must not be written to; `None` if it is not.
+pub(super) fn protect(world: &World, [at, len, protection, ..]: [i64; 6]) -> Option<Answer<i64>> {
+    let writes = protection as i32 & libc::PROT_WRITE != 0;
+    if !writes || !Files::of(world).maps.touches(at as usize, len as usize) {
+        return None;
+    }
+    escape(world, "mprotect of a shared map of a file, to be written".into());
+    Some(Err(Errno(libc::EACCES)))
 }
 
 /// munmap(2) is about to be made.

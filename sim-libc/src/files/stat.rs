@@ -54,8 +54,13 @@ pub(super) fn fill(world: &World, stat: &Stat) -> libc::stat {
 }
 
 /// For statx(2): everything that `stat` has, and no time of birth.
-pub(super) fn fill_extended(world: &World, stat: &Stat) -> libc::statx {
-    let plain = fill(world, stat);
+pub(crate) fn extended(plain: &libc::stat) -> libc::statx {
+    let time = |seconds: i64, ns: i64| {
+        // SAFETY: as above.
+        let mut at: libc::statx_timestamp = unsafe { std::mem::zeroed() };
+        (at.tv_sec, at.tv_nsec) = (seconds, ns as u32);
+        at
+    };
     // SAFETY: as above.
     let mut out: libc::statx = unsafe { std::mem::zeroed() };
     out.stx_mask = libc::STATX_BASIC_STATS;
@@ -64,14 +69,9 @@ pub(super) fn fill_extended(world: &World, stat: &Stat) -> libc::statx {
     (out.stx_mode, out.stx_ino) = (plain.st_mode as u16, plain.st_ino);
     (out.stx_size, out.stx_blocks) = (plain.st_size as u64, plain.st_blocks as u64);
     (out.stx_dev_major, out.stx_dev_minor) = (libc::major(plain.st_dev), libc::minor(plain.st_dev));
-    let [read, written, changed] = stat.times.map(|t| {
-        let (seconds, ns) = time(world, t);
-        // SAFETY: as above.
-        let mut at: libc::statx_timestamp = unsafe { std::mem::zeroed() };
-        (at.tv_sec, at.tv_nsec) = (seconds, ns);
-        at
-    });
-    (out.stx_atime, out.stx_mtime, out.stx_ctime) = (read, written, changed);
+    out.stx_atime = time(plain.st_atime, plain.st_atime_nsec);
+    out.stx_mtime = time(plain.st_mtime, plain.st_mtime_nsec);
+    out.stx_ctime = time(plain.st_ctime, plain.st_ctime_nsec);
     out
 }
 

@@ -894,22 +894,19 @@ pub(crate) unsafe extern "C" fn fdopen(fd: i32, mode: *const c_char) -> *mut c_v
 
 // ---- memory ---------------------------------------------------------------------------------------------------------------
 
-/// Allocators call this before anything else works: without a descriptor it is one comparison more than the kernel's.
+/// Allocators call this before anything else works: what is anonymous and has no fixed place is one comparison more than the
+/// kernel's.
 ///
 /// # Safety
 /// As mmap(2).
 unsafe fn map(args: [i64; 6]) -> i64 {
-    let (flags, number) = (args[3] as i32, args[4] as i32);
-    if number >= 0
-        && flags & libc::MAP_ANONYMOUS == 0
-        && let Some(world) = world()
-        // SAFETY: the caller's promise.
-        && let Some(mapped) = unsafe { maps::map(world, args) }
-    {
-        return descriptors::number(mapped);
-    }
     // SAFETY: the caller's promise.
-    unsafe { raw::call(libc::SYS_mmap, args) }
+    unsafe {
+        if args[3] as i32 & (libc::MAP_ANONYMOUS | libc::MAP_FIXED) == libc::MAP_ANONYMOUS {
+            return raw::call(libc::SYS_mmap, args);
+        }
+        make(libc::SYS_mmap, args)
+    }
 }
 
 macro_rules! maps {
@@ -942,4 +939,28 @@ pub(crate) unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> i32 {
     maps::unmapped(at as usize, len);
     // SAFETY: the caller's promise.
     unsafe { errno(raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0])) as i32 }
+}
+
+/// # Safety
+/// As mremap(2). The last argument stands in the register that one of fixed arity is read from.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mremap(
+    at: *mut c_void,
+    old: usize,
+    new: usize,
+    flags: i32,
+    to: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe {
+        errno(make(libc::SYS_mremap, [at as i64, old as i64, new as i64, flags as i64, to as i64, 0])) as *mut c_void
+    }
+}
+
+/// # Safety
+/// As mprotect(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mprotect(at: *mut c_void, len: usize, protection: i32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { errno(make(libc::SYS_mprotect, [at as i64, len as i64, protection as i64, 0, 0, 0])) as i32 }
 }

@@ -137,15 +137,29 @@ unsafe fn outside_only(number: i64, args: [i64; 6]) -> i64 {
     }
 }
 
-/// # Safety
-/// As fork(2).
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn fork() -> i32 {
-    if let Some(world) = world() {
-        escape(world, "fork".into());
-        return errno(-libc::EAGAIN as i64) as i32;
-    }
-    real!(fork(): fn() -> i32, else -1)
+/// Functions that begin with libc's own fork, which passes by no symbol.
+macro_rules! forks {
+    ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
+        /// # Safety
+        /// As the function of that name in libc.
+        #[unsafe(no_mangle)]
+        pub(super) unsafe extern "C" fn $name($($arg: $type),*) -> i32 {
+            if let Some(world) = world() {
+                escape(world, stringify!($name).into());
+                return errno(-libc::EAGAIN as i64) as i32;
+            }
+            real!($name($($arg),*): fn($($type),*) -> i32, else -1)
+        }
+    )*};
+}
+
+forks! {
+    fork();
+    _Fork();
+    daemon(keep_dir: i32, keep_output: i32);
+    forkpty(terminal: *mut i32, name: *mut c_char, modes: *const c_void, size: *const c_void);
+    clone(begin: *const c_void, stack: *mut c_void, flags: i32, argument: *mut c_void, parent_id: *mut i32,
+        thread: *mut c_void, child_id: *mut i32);
 }
 
 /// As fork: a function that returns cannot stand before one that shares its caller's stack, and POSIX lets vfork be fork.

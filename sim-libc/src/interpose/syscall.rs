@@ -14,7 +14,10 @@ pub(super) unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: 
     // SAFETY: the caller's promise.
     unsafe {
         let answered = match world() {
-            Some(world) => answer(world, number, args),
+            Some(world) => answer(world, number, args).or_else(|| {
+                escape(world, escapes::forbidden(number, args)?);
+                Some(escapes::refusal(number))
+            }),
             // Another thread of the run may wait there, or be waited for.
             None if number == libc::SYS_futex => threads::world().and_then(|world| threads::futex::futex(world, args)),
             None => None,
@@ -23,7 +26,7 @@ pub(super) unsafe extern "C" fn syscall(number: i64, a: i64, b: i64, c: i64, d: 
     }
 }
 
-/// What a run answers, in the kernel's convention; `None` if the call may go through.
+/// What a run answers, in the kernel's convention; `None` if it has no answer, and the call is forbidden or goes through.
 ///
 /// # Safety
 /// As the system call.
@@ -63,10 +66,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                 let flags = (c as *const u64).as_ref().map_or(0, |flags| *flags as i32);
                 return refused(escapes::may_open(world, "open", b as *const _, flags));
             }
-            _ => {
-                escape(world, escapes::forbidden(number, args)?);
-                escapes::refusal(number)
-            }
+            _ => return None,
         })
     }
 }
