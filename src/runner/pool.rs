@@ -35,6 +35,8 @@ pub(super) struct Pool {
     memory_bytes: u64,
     aslr: bool,
     shared: PathBuf,
+    /// How long a job is waited for while none of ours runs.
+    patience: Duration,
     held: Vec<(JobSlot, Instant)>,
     /// Which slot's output is wanted.
     printed: Vec<bool>,
@@ -42,6 +44,7 @@ pub(super) struct Pool {
 
 /// A job is handed to other processes after this time, if they wait for one.
 const TURN: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(3600);
 const TICK: Duration = Duration::from_millis(50);
 
 impl Pool {
@@ -56,7 +59,18 @@ impl Pool {
         let shared = super::system::shared_folder();
         let slots = launcher.slots();
         let (held, printed) = (Vec::with_capacity(slots), vec![false; slots]);
-        Pool { launcher, jobs: jobs.min(slots), tape, test, memory_bytes, aslr, shared, held, printed }
+        Pool {
+            launcher,
+            jobs: jobs.min(slots),
+            tape,
+            test,
+            memory_bytes,
+            aslr,
+            shared,
+            patience: PATIENCE,
+            held,
+            printed,
+        }
     }
 
     /// How many children work at a time.
@@ -67,7 +81,7 @@ impl Pool {
     /// Works until there is no job left and none runs.
     pub fn work(&mut self, work: &mut dyn Work) -> io::Result<()> {
         loop {
-            while self.launcher.running() < self.jobs && self.may_run() {
+            while self.launcher.running() < self.jobs && self.may_run()? {
                 let Some(job) = work.next() else { break };
                 self.begin(job)?;
             }
@@ -92,24 +106,34 @@ impl Pool {
         if let Some(answers) = job.answers {
             self.tape.fill(answers.into_iter());
         }
-        let Some(slot) = self.launcher.free_slot() else { return Ok(()) };
+        let slot =
+            self.launcher.free_slot().ok_or_else(|| io::Error::other("more children run than there are slots"))?;
         self.printed[slot] = job.printed;
         self.launcher.fork(slot, job.order)?;
         Ok(())
     }
 
-    /// Whether one more child may run. Waits if none of ours runs yet; where locks cannot be had there is no sharing.
-    fn may_run(&mut self) -> bool {
+    /// Whether one more child may run. Waits if none of ours runs yet, and not for ever: work that never began must not
+    /// look done. Where locks cannot be had there is no sharing.
+    fn may_run(&mut self) -> io::Result<bool> {
         if self.held.len() > self.launcher.running() {
-            return true;
+            return Ok(true);
         }
-        let patience = if self.launcher.running() == 0 { Duration::from_secs(3600) } else { Duration::ZERO };
-        match job_slots(&self.shared, self.jobs, patience) {
+        let idle = self.launcher.running() == 0;
+        match job_slots(&self.shared, self.jobs, if idle { self.patience } else { Duration::ZERO }) {
             Ok(Some(slot)) => self.held.push((slot, Instant::now())),
-            Ok(None) => return false,
+            Ok(None) if idle => {
+                return Err(io::Error::other(format!(
+                    "no job came free in {:?}: other test processes hold all {} locks in {}",
+                    self.patience,
+                    self.jobs,
+                    self.shared.display()
+                )));
+            }
+            Ok(None) => return Ok(false),
             Err(_) => {}
         }
-        true
+        Ok(true)
     }
 
     fn hand_over(&mut self) {
@@ -117,5 +141,40 @@ impl Pool {
         if spare > 0 && self.held.first().is_some_and(|(_, since)| since.elapsed() > TURN) {
             self.held.remove(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_libc::process::Limits;
+
+    struct One(bool);
+
+    impl Work for One {
+        fn next(&mut self) -> Option<Job> {
+            let order = Order { seed: 1, mode: 0, index: 0, argument: 0 };
+            (!std::mem::replace(&mut self.0, true)).then_some(Job { order, answers: None, printed: false })
+        }
+        fn done(&mut self, _: Order, _: Finished) {}
+    }
+
+    /// All jobs of a machine were held by other processes for an hour. The sweep then ended as one that has no seeds does:
+    /// clean, with zero runs.
+    #[test]
+    fn work_that_finds_no_job_is_an_error_and_not_done() {
+        let Ok(launcher) = Launcher::start(1, Limits { trap: false, ..Limits::default() }, Box::new(|_| 0)) else {
+            return assert!(!sim_libc::guarantees().is_empty(), "only a system that says so has no children");
+        };
+        let shared = tempfile::tempdir().expect("a folder");
+        let taken = job_slots(shared.path(), 1, Duration::ZERO).expect("locks").expect("it is free");
+        let mut pool = Pool::new(launcher, 1, TapeCell::new(), "t", 1 << 30, false);
+        (pool.shared, pool.patience) = (shared.path().to_owned(), Duration::from_millis(10));
+        let mut work = One(false);
+        let error = pool.work(&mut work).expect_err("the only job is taken").to_string();
+        assert!(error.contains("hold all 1 locks") && !work.0, "{error}");
+        drop(taken);
+        pool.work(&mut work).expect("now it is free");
+        assert!(work.0);
     }
 }
