@@ -353,6 +353,39 @@ fn a_failing_seed_is_kept_and_run_first_afterwards() {
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), kept, "nothing is kept twice");
 }
 
+/// A package had more regression seeds than its sweep has seeds. The time budget cut the sweep, and since what was taken was
+/// compared with the seeds alone, nothing said that most of it had not run.
+#[test]
+fn a_sweep_that_its_time_budget_cuts_says_so_also_among_regression_seeds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().join("sim-regressions");
+    std::fs::create_dir(&kept).expect("a folder");
+    let lines: String = (100..400).map(|seed| format!("{seed:#x}\t0x1\tpanicked\tcommand\n")).collect();
+    std::fs::write(kept.join("runner.canary_panic.txt"), lines).expect("written");
+    let cut = run_in(folder, "canary_panic", &[("SIM_SEEDS", "1"), ("SIM_JOBS", "1"), ("SIM_TIME_BUDGET", "20ms")]);
+    assert!(cut.passed, "{}", cut.stdout);
+    cut.says("the time budget ended the sweep after ").says(" of 301 seeds");
+}
+
+/// The calm run failed, was kept as the seed that it had run beside, and the commands that were printed replayed that seed:
+/// another run, which passed.
+#[test]
+fn a_calm_run_that_fails_is_no_seed_and_its_command_runs_it_again() {
+    let (calm, armed) = (("SIM_CALM", "1"), ("CANARY", "canary_panic"));
+    let failed = run("canary_panic", &[calm, armed, ("SIM_SEEDS", "3..4")]);
+    assert!(!failed.passed);
+    let command = "SIM_CALM=1 cargo sim replay -p sim runner::canary_panic --seed 0x3";
+    failed.says(command);
+    assert_eq!(failed.failures()[0]["replay"], command);
+    assert!(!failed.stdout.contains("cargo sim bisect"), "there is nothing to minimise: {}", failed.stdout);
+    assert!(!failed.folder.path().join("sim-regressions").exists(), "{}", failed.stdout);
+    let again = run("canary_panic", &[calm, armed, ("SIM_MODE", "replay"), ("SIM_SEED", "3")]);
+    assert_eq!(again.failures()[0]["digest"], failed.failures()[0]["digest"]);
+    again.says(command);
+    run("canary_panic", &[calm, ("SIM_TAPE", "/nowhere.tape")]).says("SIM_CALM=1 and SIM_TAPE");
+    run("canary_panic", &[calm, ("SIM_MODE", "bisect"), ("SIM_SEED", "3")]).says("SIM_CALM=1 and SIM_MODE=bisect");
+}
+
 #[test]
 fn a_seed_replays_with_the_same_digest_and_its_trace() {
     let swept = run("canary_panic", &[("CANARY", "canary_panic")]);

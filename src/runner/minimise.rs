@@ -17,7 +17,7 @@ use super::judge::{Finished, ending};
 use super::orders::{Misuse, Orders};
 use super::pool::{Job, Pool, Work};
 use super::protocol::Lines;
-use super::sweep::{failure_text, replay_command, run_once};
+use super::sweep::{Answers, failure_text, replay_command, run_once};
 use super::tape::{Answer, TapeFile};
 use crate::json::object;
 use crate::report::{Deviation, wall_text};
@@ -106,9 +106,9 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             }
         }
     };
-    let tape_there = written.is_ok().then_some(path.as_path());
+    let from = if written.is_ok() { Answers::Tape(&path) } else { Answers::Seed };
     let minimal = if budget { "" } else { ", not yet minimal: the budget is used up" };
-    lines.say(failure_text(info, &shown.report, &shown.printed, tape_there));
+    lines.say(failure_text(info, &shown.report, &shown.printed, from));
     lines.say(format!(
         "--- needed for it: {} of {} deviations{minimal} ({runs} runs, {})",
         left.len(),
@@ -140,7 +140,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
         }
     }
     let mut verdict = shown.report.json();
-    verdict.set("replay", replay_command(info, seed, tape_there));
+    verdict.set("replay", replay_command(info, seed, from));
     lines.send("verdict", verdict);
     lines.send(
         "tape",
@@ -148,7 +148,7 @@ pub(super) fn bisect(pool: &mut Pool, info: &TestInfo, orders: &Orders, lines: &
             "test": info.name,
             "seed": format!("{seed:#x}"),
             "fingerprint": fingerprint,
-            "path": tape_there.map(|p| p.display().to_string()),
+            "path": written.is_ok().then(|| path.display().to_string()),
             "minimal": budget,
             "runs": runs,
             "deviations_before": original.deviated,

@@ -80,7 +80,7 @@ pub struct Orders {
     pub bisect_runs: u32,
     /// `SIM_BISECT_TIME`: most real time of one minimisation.
     pub bisect_time: Duration,
-    /// `SIM_CALM`: the calm run, in which every answer is 0, instead of a sweep.
+    /// `SIM_CALM`: every answer is 0. One run unless seeds are given, and those decide nothing but entropy.
     pub calm: bool,
     /// `SIM_INPLACE`: no second process, for a debugger.
     pub in_place: bool,
@@ -150,6 +150,17 @@ impl Orders {
             calm: parsed("SIM_CALM")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
             in_place: parsed("SIM_INPLACE")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
         };
+        let other = if orders.mode == Mode::Bisect {
+            Some("SIM_MODE=bisect")
+        } else {
+            orders.tape.as_ref().map(|_| "SIM_TAPE")
+        };
+        if let Some(other) = other.filter(|_| orders.calm) {
+            return Err(Misuse(format!("SIM_CALM=1 and {other} are both set: the calm run has its answers, all 0")));
+        }
+        if orders.in_place && orders.calm {
+            return Err(Misuse("SIM_INPLACE=1 runs a seed: expected no SIM_CALM beside it".into()));
+        }
         if orders.in_place && !orders.one_seed {
             return Err(Misuse("SIM_INPLACE=1 needs SIM_SEED: one process runs one seed".into()));
         }

@@ -26,12 +26,13 @@ where
     match serve(&info, &args, inner_value(info.name)) {
         Served::Clean => {}
         Served::Failed => give_up(),
-        Served::Unsupported(orders) => {
-            if let Err(message) = plain::sweep(&info, &orders, body) {
+        Served::Unsupported(orders) => match plain::sweep(&info, &orders, body) {
+            Ok(said) => println!("{said}"),
+            Err(message) => {
                 println!("sim: test={} {message}", info.name);
                 give_up()
             }
-        }
+        },
     }
 }
 

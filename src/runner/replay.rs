@@ -7,7 +7,7 @@ use super::orders::{Misuse, Orders, TraceShape};
 use super::pool::Pool;
 use super::protocol::Lines;
 use super::regressions::Regression;
-use super::sweep::{failure_text, replay_command, run_once};
+use super::sweep::{Answers, failure_text, replay_command, run_once};
 use super::tape::TapeFile;
 use super::{TestInfo, sweep};
 use crate::json::object;
@@ -41,6 +41,7 @@ pub(super) fn replay(
         _ => mode::TRACE,
     };
     let answers = tape.as_ref().map(|t| t.answers.iter().map(|a| (a.at, a.value)).collect());
+    let answers = answers.or(orders.calm.then(Vec::new));
     let source = if answers.is_some() { mode::TAPE } else { 0 };
     let Finished { report, printed, .. } = run_once(pool, seed, traced | mode::WORDS | source, answers)?;
     if orders.trace.is_some() {
@@ -52,15 +53,16 @@ pub(super) fn replay(
     if !table.is_empty() && (orders.trace.is_some() || orders.mode == super::orders::Mode::Replay) {
         lines.say(table.trim_end());
     }
-    let path = orders.tape.as_deref();
+    let from = Answers::of(orders);
     match (report.passed(), orders.trace) {
         (true, _) => lines.say(report.line()),
-        (false, None) => lines.say(failure_text(info, &report, &printed, path)),
-        (false, Some(_)) => lines.say(sweep::verdict_text(info, &report, path)),
+        (false, None) => lines.say(failure_text(info, &report, &printed, from)),
+        (false, Some(_)) => lines.say(sweep::verdict_text(info, &report, from)),
     }
     let fingerprint = report.verdict.fingerprint();
     let before = match &tape {
         Some(tape) => Some(("tape", tape.digest, tape.fingerprint.clone())),
+        None if orders.calm => None,
         None => known.iter().find(|k| k.seed == seed).map(|k| ("regression file", k.digest, k.fingerprint.clone())),
     };
     if let Some((place, digest, expected)) = before {
@@ -75,7 +77,7 @@ pub(super) fn replay(
     }
     let mut verdict = report.json();
     if !report.passed() {
-        verdict.set("replay", replay_command(info, seed, path));
+        verdict.set("replay", replay_command(info, seed, from));
     }
     lines.send("verdict", verdict);
     let failed = u64::from(!report.passed());
@@ -119,6 +121,6 @@ pub(super) fn say_here(info: &TestInfo, seed: u64, aslr: bool, told: &[u8], line
         return false;
     };
     (report.test, report.seed, report.aslr) = (info.name.to_owned(), seed, aslr);
-    lines.say(if report.passed() { report.line() } else { sweep::verdict_text(info, &report, None) });
+    lines.say(if report.passed() { report.line() } else { sweep::verdict_text(info, &report, Answers::Seed) });
     report.passed()
 }

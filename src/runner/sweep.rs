@@ -69,7 +69,7 @@ impl Seeds {
         // The first seed from the start on that is `index` modulo `step`.
         let offset = (index + step - range.start % step) % step;
         let count = (range.end - range.start).saturating_sub(offset).div_ceil(step);
-        let mut first: Vec<u64> = if orders.mode == Mode::Sweep && index == 0 {
+        let mut first: Vec<u64> = if orders.mode == Mode::Sweep && index == 0 && !orders.calm {
             regressions.iter().map(|r| r.seed).collect()
         } else {
             Vec::new()
@@ -141,7 +141,7 @@ impl Sweep<'_> {
             self.lines.send("verdict", line);
             return;
         }
-        line.set("replay", command("replay", self.info, report.seed));
+        line.set("replay", replay_command(self.info, report.seed, Answers::of(self.orders)));
         self.lines.send("verdict", line);
         self.failed += 1;
         self.stop |= !self.orders.keep_going && self.orders.mode == Mode::Sweep;
@@ -159,11 +159,11 @@ impl Work for Sweep<'_> {
         if self.stop || self.out_of_time {
             return None;
         }
+        let (index, seed) = self.seeds.take()?;
         if self.orders.time_budget.is_some_and(|budget| self.began.elapsed() >= budget) {
-            self.out_of_time = self.seeds.next < self.seeds.count;
+            self.out_of_time = true;
             return None;
         }
-        let (index, seed) = self.seeds.take()?;
         let (mode, answers) = calm(self.orders);
         let order = Order { seed, mode, index, argument: FIRST };
         Some(Job { order, answers, printed: false })
@@ -195,6 +195,25 @@ impl Work for Sweep<'_> {
             self.shown = Instant::now();
             let done = self.passed + self.failed;
             self.lines.send("progress", object! { "done": done, "failed": self.failed, "seeds": self.seeds.total() });
+        }
+    }
+}
+
+/// Where a run has its answers from, and so how it is run again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers<'a> {
+    Seed,
+    Tape(&'a Path),
+    /// All are 0.
+    Calm,
+}
+
+impl Answers<'_> {
+    pub fn of(orders: &Orders) -> Answers<'_> {
+        match &orders.tape {
+            _ if orders.calm => Answers::Calm,
+            Some(path) => Answers::Tape(path),
+            None => Answers::Seed,
         }
     }
 }
@@ -248,7 +267,10 @@ pub(super) fn sweep(
             if failed > FAILURE_LINES as u64 + 1 {
                 lines.say(format!("… and {} more", failed - FAILURE_LINES as u64 - 1));
             }
-            keep(info, orders, known, &failures, lines);
+            // What fails with all answers 0 is no matter of seeds.
+            if !orders.calm {
+                keep(info, orders, known, &failures, lines);
+            }
         }
         let never: Vec<&String> = configured.iter().filter(|kind| !fired.contains_key(*kind)).collect();
         if !never.is_empty() && failed == 0 {
@@ -260,11 +282,7 @@ pub(super) fn sweep(
             ));
         }
         if out_of_time {
-            lines.say(format!(
-                "sim: test={} the time budget ended the sweep after {} of {total} seeds",
-                info.name,
-                passed + failed
-            ));
+            lines.say(cut_short(info, passed + failed, total));
         }
     }
     let wall = wall_text(began.elapsed());
@@ -291,11 +309,16 @@ pub(super) fn sweep(
     Ok(())
 }
 
+/// What a sweep says that its time budget ended.
+pub(super) fn cut_short(info: &TestInfo, ran: u64, total: u64) -> String {
+    format!("sim: test={} the time budget ended the sweep after {ran} of {total} seeds", info.name)
+}
+
 /// Runs the first failing seed once more, looking.
 fn show_first(pool: &mut Pool, info: &TestInfo, orders: &Orders, first: &Report, lines: &mut Lines) -> io::Result<()> {
     let (source, answers) = calm(orders);
     let shown = run_once(pool, first.seed, mode::TRACE | mode::WORDS | source, answers)?;
-    lines.say(failure_text(info, first, &shown.printed, None));
+    lines.say(failure_text(info, first, &shown.printed, Answers::of(orders)));
     let same = ending(&shown.report) == ending(first);
     if !same && !matches!(first.verdict, Verdict::Nondeterministic { .. }) {
         lines.say(format!(
@@ -314,8 +337,8 @@ fn is_landmark(line: &str) -> bool {
     kind.starts_with("fault") || kind.starts_with("node.") || matches!(kind, "disk.crash" | "note")
 }
 
-/// Everything about one failure, of a tape if one is given.
-pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed, tape: Option<&Path>) -> String {
+/// Everything about one failure.
+pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed, answers: Answers<'_>) -> String {
     let mut text = String::new();
     let mut section = |name: &str, lines: &[&str], most: usize| {
         if lines.is_empty() {
@@ -337,15 +360,15 @@ pub(super) fn failure_text(info: &TestInfo, report: &Report, printed: &Printed, 
     section("trace", &trace, TRACE_LINES);
     section("output", &printed.output(), OUTPUT_LINES);
     text.push_str("--- failure\n");
-    text.push_str(&verdict_text(info, report, tape));
+    text.push_str(&verdict_text(info, report, answers));
     text
 }
 
 /// A failure, its verdict line, and the commands that go on from it. A tape is what a minimisation left: there is no
-/// second one.
-pub(super) fn verdict_text(info: &TestInfo, report: &Report, tape: Option<&Path>) -> String {
-    let mut text = format!("{}\n{}\n  {}", report.verdict, report.line(), replay_command(info, report.seed, tape));
-    if tape.is_none() {
+/// second one, and none of the calm run.
+pub(super) fn verdict_text(info: &TestInfo, report: &Report, answers: Answers<'_>) -> String {
+    let mut text = format!("{}\n{}\n  {}", report.verdict, report.line(), replay_command(info, report.seed, answers));
+    if answers == Answers::Seed {
         text.push_str(&format!("\n  {}", command("bisect", info, report.seed)));
     }
     text
@@ -391,11 +414,14 @@ pub(super) fn command(verb: &str, info: &TestInfo, seed: u64) -> String {
     format!("cargo sim {verb} -p {}{options} {} --seed {seed:#x}", info.package, info.name)
 }
 
-/// The command that replays a seed of the test, with a tape if one is given.
-pub(super) fn replay_command(info: &TestInfo, seed: u64, tape: Option<&Path>) -> String {
+/// The command that runs a run of the test again.
+pub(super) fn replay_command(info: &TestInfo, seed: u64, answers: Answers<'_>) -> String {
     let replay = command("replay", info, seed);
-    let Some(tape) = tape else { return replay };
-    let path = tape.display().to_string();
+    let path = match answers {
+        Answers::Seed => return replay,
+        Answers::Calm => return format!("SIM_CALM=1 {replay}"),
+        Answers::Tape(path) => path.display().to_string(),
+    };
     let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&b) || !b.is_ascii());
     // For a shell.
     let path = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
