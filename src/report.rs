@@ -83,6 +83,25 @@ pub struct Latency {
 }
 
 impl Report {
+    /// A verdict, and nothing known of the run.
+    pub(crate) fn bare(verdict: Verdict) -> Report {
+        Report {
+            test: String::new(),
+            seed: 0,
+            verdict,
+            digest: 0,
+            now: Instant::ZERO,
+            events: 0,
+            wall: Duration::ZERO,
+            deviated: 0,
+            fired: BTreeMap::new(),
+            configured: BTreeSet::new(),
+            deviations: Vec::new(),
+            latencies: Vec::new(),
+            aslr: false,
+        }
+    }
+
     /// Whether the run passed.
     pub fn passed(&self) -> bool {
         self.verdict.passed()
@@ -211,21 +230,8 @@ mod tests {
     use super::*;
 
     fn report(verdict: Verdict) -> Report {
-        Report {
-            test: "kv::lost".into(),
-            seed: 42,
-            verdict,
-            digest: 0xab,
-            now: Instant(3_214_000_000),
-            events: 17,
-            wall: Duration::from_micros(1500),
-            deviated: 0,
-            fired: BTreeMap::new(),
-            configured: BTreeSet::new(),
-            deviations: Vec::new(),
-            latencies: Vec::new(),
-            aslr: false,
-        }
+        let (now, wall) = (Instant(3_214_000_000), Duration::from_micros(1500));
+        Report { test: "kv::lost".into(), seed: 42, digest: 0xab, now, events: 17, wall, ..Report::bare(verdict) }
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use super::child::{Bare, Heard, TRACE_MARK, hear};
 use crate::report::Report;
-use sim_core::{Instant, Verdict};
+use sim_core::Verdict;
 use sim_libc::process::{Ended, Exit, NoteKind};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// A child that ended, as the parent keeps it.
 pub(super) struct Finished {
@@ -58,7 +57,7 @@ pub(super) struct Frame<'a> {
 pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
     let Heard { report, bare, undecided, met } = hear(ended.report);
     let told = report.filter(|_| ended.exit == Exit::Status(0));
-    let mut report = told.unwrap_or_else(|| without_report(verdict_of(ended, frame)));
+    let mut report = told.unwrap_or_else(|| Report::bare(verdict_of(ended, frame)));
     report.test = frame.test.to_owned();
     report.seed = ended.order.seed;
     report.wall = ended.wall;
@@ -118,24 +117,6 @@ pub(super) fn ending(report: &Report) -> (u64, String) {
     (if died { 0 } else { report.digest }, report.verdict.fingerprint())
 }
 
-fn without_report(verdict: Verdict) -> Report {
-    Report {
-        test: String::new(),
-        seed: 0,
-        verdict,
-        digest: 0,
-        now: Instant::ZERO,
-        events: 0,
-        wall: std::time::Duration::ZERO,
-        deviated: 0,
-        fired: BTreeMap::new(),
-        configured: BTreeSet::new(),
-        deviations: Vec::new(),
-        latencies: Vec::new(),
-        aslr: false,
-    }
-}
-
 fn take_apart(bytes: &[u8]) -> Printed {
     let mut lines = Vec::new();
     let mut push = |of_trace, text: &str| lines.push(Line { of_trace, text: text.to_owned() });
@@ -170,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_digest_of_a_run_whose_process_died_is_compared_with_none() {
-        let of = |verdict: Verdict| ending(&Report { digest: 5, ..without_report(verdict) }).0;
+        let of = |verdict: Verdict| ending(&Report { digest: 5, ..Report::bare(verdict) }).0;
         assert_eq!(of(Verdict::Crashed { how: "SIGSEGV".into() }), 0);
         assert_eq!(of(Verdict::Stuck { task: "t".into() }), 0);
         assert_eq!(of(Verdict::Limit { what: "memory", limit: "1 MiB".into() }), 0);

@@ -2,6 +2,7 @@
 //!
 //! Memory, not a pipe: it needs no descriptor in the child, never blocks, and survives every kind of death.
 
+use crate::child::{Note, NoteKind, Output};
 use crate::line::Line;
 use crate::raw;
 use sim_core::World;
@@ -34,61 +35,11 @@ pub(super) struct Page {
 /// This process's page, once it is a child. Null in a parent and in a process that never forked.
 static MINE: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Why a child ended, as it saw it itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NoteKind {
-    /// One poll did not end; the text names the task.
-    Stuck,
-    /// A signal ended it; the text names signal and task.
-    Crashed,
-    /// It reached past the simulator where the run could not go on; the text names the call and the task.
-    Escaped,
-}
-
-/// The last words of a child.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Note<'a> {
-    /// What it is about.
-    pub kind: NoteKind,
-    /// The call, the signal, or nothing.
-    pub what: &'a str,
-    /// The task that was being polled and where it was spawned, as far as is known.
-    pub task: &'a str,
-}
-
-/// What a child printed: beginning and end, if it was much.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Output<'a> {
-    /// The beginning.
-    pub head: &'a [u8],
-    /// Bytes between head and tail that were not kept.
-    pub lost: u64,
-    /// The end, in two parts.
-    pub tail: [&'a [u8]; 2],
-}
-
-impl Output<'_> {
-    /// Everything that was kept, with a line in place of what was not.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut all = self.head.to_vec();
-        if self.lost > 0 {
-            all.extend_from_slice(format!("\n[… {} bytes of output not kept …]\n", self.lost).as_bytes());
-        }
-        self.tail.iter().for_each(|part| all.extend_from_slice(part));
-        all
-    }
-
-    /// Whether nothing was printed.
-    pub fn is_empty(&self) -> bool {
-        self.head.is_empty()
-    }
-}
-
 /// Hands bytes to the parent, after those handed over before. False if they do not fit or nobody is there to read them:
 /// a process that is no [`Launcher`](super::Launcher)'s child has no parent to report to.
 pub fn report(bytes: &[u8]) -> bool {
     // SAFETY: `MINE` is null or points at a slot of `PAGE_BYTES` that is mapped for the life of the process. Its child is
-    // the only writer while it lives, and only its one thread calls this.
+    // the only writer while it lives, and of its threads only the one whose turn it is calls this.
     let Some(page) = (unsafe { MINE.load(Acquire).as_ref() }) else { return false };
     let at = page.report_len.load(Relaxed) as usize;
     if bytes.len() > PAGE_BYTES - size_of::<Page>() - at {

@@ -4,8 +4,9 @@
 //! greatest number of jobs exists before the first fork; afterwards an order, a fork and an ending allocate nothing, so a
 //! child's heap does not depend on which seeds ran before it or beside it.
 
-use super::channel::{self, Note, NoteKind, OUTPUT_BYTES, Output, PAGE_BYTES, Page};
+use super::channel::{self, OUTPUT_BYTES, PAGE_BYTES, Page};
 use super::signals;
+use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order};
 use crate::{raw, threads, trap, vdso};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,79 +21,6 @@ const PANIC_STATUS: i32 = 101;
 /// What a child cannot say itself: libc starts threads and processes with all signals blocked, so trapping that ends it.
 const UNSPEAKABLE: Note<'static> =
     Note { kind: NoteKind::Escaped, what: "a thread or process started by libc itself", task: "" };
-
-/// What a child is to do; the meaning of the numbers is the body's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Order {
-    /// The seed of the run.
-    pub seed: u64,
-    /// How to run it.
-    pub mode: u32,
-    /// Which of a list it is.
-    pub index: u64,
-    /// Whatever else the body needs.
-    pub argument: u64,
-}
-
-/// What a child may use before the kernel ends it, and it alone.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Private memory, heap and stacks, bytes (setrlimit(2), RLIMIT_DATA), counted with what the parent has. 2 GiB unless
-    /// given.
-    pub memory_bytes: u64,
-    /// Whether system calls that no symbol of libc catches, and the time stamp counter, are trapped; see [`crate::trap`].
-    /// True unless given.
-    pub trap: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { memory_bytes: 2 << 30, trap: true }
-    }
-}
-
-/// How a child ended, as the kernel saw it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// It returned this from its body, or called `exit` with it.
-    Status(i32),
-    /// This signal ended it.
-    Signal(i32),
-}
-
-/// A child that ended. Its bytes are valid until its slot is used again.
-#[derive(Debug)]
-pub struct Ended<'a> {
-    /// The slot it ran in.
-    pub slot: usize,
-    /// What it had to do.
-    pub order: Order,
-    /// How it ended.
-    pub exit: Exit,
-    /// Whether [`Launcher::kill`] ended it.
-    pub killed: bool,
-    /// Real time from order to end.
-    pub wall: Duration,
-    /// The most memory it had, bytes.
-    pub peak_bytes: u64,
-    /// What it handed over with [`report`](super::report).
-    pub report: &'a [u8],
-    /// Its last words, if a handler of ours spoke them.
-    pub note: Option<Note<'a>>,
-    /// What it printed.
-    pub output: Output<'a>,
-}
-
-impl Ended<'_> {
-    /// Whether it ended because an allocation found no memory within the limit: std says so and aborts.
-    pub fn out_of_memory(&self) -> bool {
-        let says = |part: &[u8]| {
-            let end = &part[part.len().saturating_sub(4096)..];
-            end.windows(21).any(|w| w == b"memory allocation of ")
-        };
-        self.exit == Exit::Signal(libc::SIGABRT) && (says(self.output.head) || self.output.tail.into_iter().any(says))
-    }
-}
 
 /// What parent and launcher thread tell each other.
 enum Mail {

@@ -14,9 +14,10 @@ mod program;
 mod signals;
 mod start;
 
-pub use channel::{Note, NoteKind, Output, is_child, print, report};
+pub use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order, Output};
+pub use channel::{is_child, print, report};
 pub use jobs::{JobSlot, job_slots};
-pub use launcher::{Ended, Exit, Launcher, Limits, Order};
+pub use launcher::Launcher;
 pub use program::{Program, at_exit, can_take_over, exit_now, set_env, take_over};
 pub use signals::{catch_fatal_signals, watchdog};
 pub use start::{aslr_off, begin, exec_in_place, hermetic_command, threads};

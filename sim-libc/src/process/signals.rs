@@ -2,7 +2,8 @@
 //!
 //! Both run as signal handlers: they read cells and write memory, nothing else.
 
-use super::channel::{NoteKind, note};
+use super::channel::note;
+use crate::child::NoteKind;
 use crate::line::Line;
 use crate::{raw, trap};
 use sim_core::World;
