@@ -10,6 +10,7 @@ mod linux {
     use sim_libc::process::{self, Exit, Launcher, Limits, NoteKind, Order, Output};
     use std::fs::File;
     use std::hint::black_box;
+    use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
 
@@ -275,6 +276,13 @@ mod linux {
             print!("and ");
             println!("three");
             eprintln!("{}{}", order.index, order.argument);
+            // What one thread begins another may end: whether a line is open was known to each thread for itself.
+            let begins = || {
+                print!("a line ");
+                std::io::stdout().flush()
+            };
+            std::thread::spawn(begins).join().expect("it ends").expect("it prints");
+            println!("of two threads");
         });
         println!("after");
         0
@@ -286,7 +294,7 @@ mod linux {
             assert_eq!(
                 text(e.output),
                 "before\n[   0.000000000 kv0] one\n[   0.000000000 kv0] two\n[   1.500000000 kv0] and three\n\
-                 [   1.500000000 kv0] 311\nafter\n"
+                 [   1.500000000 kv0] 311\n[   1.500000000 kv0] a line of two threads\nafter\n"
             );
             assert!(e.wall < Duration::from_secs(1), "it slept for real: {:?}", e.wall);
         });

@@ -7,12 +7,10 @@ use crate::descriptors::calls::answer;
 use crate::line::Line;
 use crate::{process, raw};
 use sim_core::World;
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-thread_local! {
-    /// For stdout and stderr: whether a line has been begun and not ended.
-    static OPEN: [Cell<bool>; 2] = const { [const { Cell::new(false) }; 2] };
-}
+/// For stdout and stderr: whether a line has been begun and not ended, by whichever thread.
+static OPEN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
 fn emit(fd: i32, bytes: &[u8]) {
     if process::captured() { process::write_captured(bytes) } else { raw::write_all(fd, bytes) }
@@ -27,26 +25,24 @@ fn prefixed(world: &World, fd: i32, bytes: &[u8]) {
         prefix.push_bytes(&name.as_bytes()[..name.len().min(100)]);
     });
     prefix.push("] ");
-    OPEN.with(|open| {
-        let open = &open[(fd == 2) as usize];
-        // Gathered, so that a line is one write and one place in the log.
-        let mut gathered = Line::<4096>::new();
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            let head = if open.get() { &[][..] } else { prefix.bytes() };
-            if !gathered.has_room(head.len() + line.len()) {
-                emit(fd, gathered.bytes());
-                gathered = Line::new();
-            }
-            if gathered.has_room(head.len() + line.len()) {
-                gathered.push_bytes(head).push_bytes(line);
-            } else {
-                emit(fd, head);
-                emit(fd, line);
-            }
-            open.set(line.last() != Some(&b'\n'));
+    let open = &OPEN[(fd == 2) as usize];
+    // Gathered, so that a line is one write and one place in the log.
+    let mut gathered = Line::<4096>::new();
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let head = if open.load(Relaxed) { &[][..] } else { prefix.bytes() };
+        if !gathered.has_room(head.len() + line.len()) {
+            emit(fd, gathered.bytes());
+            gathered = Line::new();
         }
-        emit(fd, gathered.bytes());
-    });
+        if gathered.has_room(head.len() + line.len()) {
+            gathered.push_bytes(head).push_bytes(line);
+        } else {
+            emit(fd, head);
+            emit(fd, line);
+        }
+        open.store(line.last() != Some(&b'\n'), Relaxed);
+    }
+    emit(fd, gathered.bytes());
 }
 
 /// In the kernel's convention; `None` if this is none of our business.
