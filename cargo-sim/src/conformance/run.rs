@@ -160,7 +160,7 @@ fn one(file: &str, test: &str, binary: &Path, own: &Path, how: &How) -> Result<E
         warn(format_args!("{file}::{test} was ended, it took too long"));
         return Ok(End::Hung);
     };
-    Ok(judge(status, &read(&results), &read(&output)))
+    Ok(judge(status, how.mode, &read(&results), &read(&output)))
 }
 
 fn read(path: &Path) -> String {
@@ -186,11 +186,16 @@ fn wait(child: &mut Child, how: &How) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-fn judge(status: ExitStatus, results: &str, output: &str) -> End {
+fn judge(status: ExitStatus, mode: Mode, results: &str, output: &str) -> End {
+    let mut lines = results.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     if status.success() {
-        return End::Passed;
+        let simulated = lines.any(|line| line["type"] == "end" && line["status"] == "clean");
+        return match mode {
+            Mode::Off => End::Passed,
+            _ if simulated => End::Passed,
+            _ => End::Failed("it passed outside the simulator, where it was to run in it".into()),
+        };
     }
-    let lines = results.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let failed = lines.filter(|line| line["type"] == "verdict").find(|line| line["verdict"] != "passed");
     let why = match failed {
         Some(line) => {
@@ -209,4 +214,23 @@ fn judge(status: ExitStatus, results: &str, output: &str) -> End {
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    /// A binary that never entered the simulator passed on the real system, and was counted as one that passes in it.
+    #[test]
+    fn a_test_that_was_to_be_simulated_passes_only_if_it_was() {
+        let (good, bad) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
+        let clean = r#"{"type":"end","status":"clean"}"#;
+        let failed = r#"{"type":"verdict","verdict":"deadlock","message":"t waits\nfor u"}"#;
+        assert_eq!(judge(good, Mode::Calm, clean, ""), End::Passed);
+        assert_eq!(judge(good, Mode::Off, "", ""), End::Passed);
+        let outside = judge(good, Mode::Seeds(3), "", "");
+        assert!(outside.failure().is_some_and(|why| why.contains("outside the simulator")), "{outside:?}");
+        assert_eq!(judge(bad, Mode::Calm, failed, ""), End::Failed("deadlock: t waits".into()));
+    }
 }
