@@ -1,7 +1,7 @@
 //! What can be asked for, and the environment that asks the library for it.
 
 use crate::conformance::ConformanceArgs;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -162,8 +162,9 @@ pub struct TestArgs {
     pub junit: Option<PathBuf>,
 }
 
+/// Which run is meant.
 #[derive(Args, Debug)]
-pub struct ReplayArgs {
+pub struct Run {
     /// The test: its name, or a part that no other has
     #[arg(value_name = "TEST")]
     pub name: String,
@@ -172,6 +173,12 @@ pub struct ReplayArgs {
     /// The seed, decimal or 0x…
     #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed)]
     pub seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub run: Run,
     /// Exact answers in place of the seed's
     #[arg(long, value_name = "FILE")]
     pub tape: Option<PathBuf>,
@@ -202,14 +209,8 @@ pub struct AuditArgs {
 
 #[derive(Args, Debug)]
 pub struct BisectArgs {
-    /// The test: its name, or a part that no other has
-    #[arg(value_name = "TEST")]
-    pub name: String,
     #[command(flatten)]
-    pub select: Select,
-    /// The failing seed, decimal or 0x…
-    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed)]
-    pub seed: u64,
+    pub run: Run,
     /// Write what was found to FILE as lines of JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -221,14 +222,47 @@ pub struct BisectArgs {
     pub time_budget: Option<Duration>,
 }
 
-/// What the shell's environment says about seeds, which only tests outside `cargo sim` go by: a line for each.
-pub fn ignored(lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let flags = |name: &'static str, flag: &str| {
+/// What this program tells a test by its environment, and the flag that people tell it by. What somebody set for the whole shell
+/// gives way: it would change what the command line asks for.
+const DECIDED: [(&str, &str); 14] = [
+    ("SIM_MODE", ""),
+    ("SIM_SEED", "seed"),
+    ("SIM_SEEDS", "seeds"),
+    ("SIM_SHARD", "shard"),
+    ("SIM_JOBS", "jobs"),
+    ("SIM_TIME_BUDGET", "time-budget"),
+    ("SIM_KEEP_GOING", "keep-going"),
+    ("SIM_TAPE", "tape"),
+    ("SIM_TRACE", "trace"),
+    ("SIM_BISECT_RUNS", "runs"),
+    ("SIM_BISECT_TIME", "time-budget"),
+    ("SIM_REVERSE", ""),
+    ("SIM_INPLACE", ""),
+    ("SIM_RESULTS", "json"),
+];
+/// What has no flag and is passed on, though it changes what a sweep finds.
+const PASSED_ON: [&str; 3] = ["SIM_CALM", "SIM_AUDIT_PERCENT", "SIM_WATCHDOG"];
+
+/// The names of the variables that give way.
+pub fn decided() -> impl Iterator<Item = &'static str> {
+    DECIDED.into_iter().map(|(name, _)| name)
+}
+
+/// A line for each variable of the shell that this command ignores, and for each that it lets pass.
+pub fn environment_said(command: &str, lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let cli = Cli::command();
+    let flags: Vec<&str> =
+        cli.find_subcommand(command).into_iter().flat_map(|c| c.get_arguments()).filter_map(|a| a.get_long()).collect();
+    let ignored = DECIDED.into_iter().filter_map(|(name, flag)| {
         let value = lookup(name)?;
-        let flag = if value.contains("..") { "--seed-range" } else { flag };
-        Some(format!("{name}={value} is ignored here: give {flag} {value}"))
-    };
-    [flags("SIM_SEED", "--seed"), flags("SIM_SEEDS", "--seeds")].into_iter().flatten().collect()
+        let flag = if value.contains("..") { "seed-range" } else { flag };
+        let value_of_flag = if flag == "keep-going" { String::new() } else { format!(" {value}") };
+        let remedy = if flags.contains(&flag) { format!(": give --{flag}{value_of_flag}") } else { String::new() };
+        Some(format!("{name}={value} is ignored here{remedy}"))
+    });
+    let passed_on =
+        PASSED_ON.into_iter().filter_map(|name| Some(format!("{name}={} is set, and holds", lookup(name)?)));
+    ignored.chain(passed_on).collect()
 }
 
 type Environment = Vec<(String, String)>;
@@ -292,7 +326,7 @@ impl TestArgs {
 
 impl ReplayArgs {
     pub fn environment(&self) -> Result<Environment, String> {
-        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", self.seed), self.select.repeated()];
+        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", self.run.seed), self.run.select.repeated()];
         if let Some(tape) = &self.tape {
             let whole = std::path::absolute(tape).map_err(|e| format!("the tape {}: {e}", tape.display()))?;
             env.push(var("SIM_TAPE", whole.display()));
@@ -304,7 +338,7 @@ impl ReplayArgs {
 
 impl BisectArgs {
     pub fn environment(&self) -> Environment {
-        let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.seed), self.select.repeated()];
+        let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.run.seed), self.run.select.repeated()];
         env.extend(self.runs.map(|n| var("SIM_BISECT_RUNS", n)));
         env.extend(self.time_budget.map(|t| var("SIM_BISECT_TIME", millis(t))));
         env
@@ -363,13 +397,11 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
     #[test]
     fn every_option_says_what_it_is_for() {
-        use clap::CommandFactory;
         for command in Cli::command().get_subcommands() {
             for option in command.get_arguments() {
                 assert!(option.get_help().is_some(), "{} {} has no help", command.get_name(), option.get_id());
@@ -377,13 +409,49 @@ mod tests {
         }
     }
 
+    /// A shell had SIM_TIME_BUDGET set, and every sweep of `cargo sim` was cut; another had SIM_SHARD set for `cargo test`, and
+    /// `cargo sim` ran all seeds. Neither was said.
     #[test]
-    fn seeds_in_the_shells_environment_are_named_with_the_flag_for_them() {
-        let with = |set: &'static str, value: &'static str| ignored(move |n| (n == set).then(|| value.to_owned()));
-        assert_eq!(with("SIM_SEED", "0x2"), ["SIM_SEED=0x2 is ignored here: give --seed 0x2"]);
-        assert_eq!(with("SIM_SEEDS", "50"), ["SIM_SEEDS=50 is ignored here: give --seeds 50"]);
-        assert_eq!(with("SIM_SEEDS", "5..9"), ["SIM_SEEDS=5..9 is ignored here: give --seed-range 5..9"]);
-        assert!(with("SIM_JOBS", "2").is_empty());
+    fn what_the_shells_environment_says_is_named_with_the_flag_for_it() {
+        let with = |command, set: &'static str, value: &'static str| {
+            environment_said(command, move |n| (n == set).then(|| value.to_owned()))
+        };
+        for (command, set, value, said) in [
+            ("test", "SIM_SEED", "0x2", "SIM_SEED=0x2 is ignored here: give --seed 0x2"),
+            ("test", "SIM_SEEDS", "50", "SIM_SEEDS=50 is ignored here: give --seeds 50"),
+            ("test", "SIM_SEEDS", "5..9", "SIM_SEEDS=5..9 is ignored here: give --seed-range 5..9"),
+            ("test", "SIM_SHARD", "1/2", "SIM_SHARD=1/2 is ignored here: give --shard 1/2"),
+            ("test", "SIM_TIME_BUDGET", "9s", "SIM_TIME_BUDGET=9s is ignored here: give --time-budget 9s"),
+            ("test", "SIM_KEEP_GOING", "1", "SIM_KEEP_GOING=1 is ignored here: give --keep-going"),
+            ("test", "SIM_TAPE", "x", "SIM_TAPE=x is ignored here"),
+            ("replay", "SIM_TAPE", "x", "SIM_TAPE=x is ignored here: give --tape x"),
+            ("replay", "SIM_SHARD", "1/2", "SIM_SHARD=1/2 is ignored here"),
+            ("audit", "SIM_REVERSE", "1", "SIM_REVERSE=1 is ignored here"),
+            ("test", "SIM_CALM", "1", "SIM_CALM=1 is set, and holds"),
+        ] {
+            assert_eq!(with(command, set, value), [said]);
+        }
+        assert!(with("test", "SIM_DIR", "x").is_empty());
+    }
+
+    /// What one command sets and another leaves away must not come from the shell.
+    #[test]
+    fn all_that_a_command_line_decides_gives_way() {
+        let cli = |line: &[&str]| Cli::parse_from([&["cargo sim"], line].concat()).command;
+        let all = ["test", "--seeds", "2", "--shard", "1/2", "--jobs", "1", "--keep-going", "--time-budget", "1s"];
+        let Command::Test(test) = cli(&all) else { panic!("it is `test`") };
+        let Command::Replay(replay) = cli(&["replay", "t", "--seed", "1", "--tape", "x", "--trace", "text"]) else {
+            panic!("it is `replay`")
+        };
+        let Command::Bisect(bisect) = cli(&["bisect", "t", "--seed", "1", "--runs", "1", "--time-budget", "1s"]) else {
+            panic!("it is `bisect`")
+        };
+        let set =
+            [test.environment(test.time_budget), replay.environment().expect("a path"), bisect.environment()].concat();
+        let (audits, options) = (super::super::audit::other_environment(), ("SIM_OPTIONS", "AUDIT_PADDING"));
+        for (name, _) in set.into_iter().chain(audits).filter(|(name, _)| *name != options.0 && *name != options.1) {
+            assert!(decided().any(|decided| decided == name), "{name}");
+        }
     }
 
     #[test]

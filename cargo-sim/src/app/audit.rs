@@ -52,7 +52,7 @@ pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<
     Ok(differ == 0 && failed == 0)
 }
 
-fn other_environment() -> Vec<(String, String)> {
+pub(super) fn other_environment() -> Vec<(String, String)> {
     [("SIM_REVERSE", "1".to_owned()), ("SIM_JOBS", "1".to_owned()), ("AUDIT_PADDING", "x".repeat(3000))]
         .map(|(k, v)| (k.to_owned(), v))
         .to_vec()

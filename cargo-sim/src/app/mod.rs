@@ -64,9 +64,17 @@ pub fn main() -> ExitCode {
 }
 
 fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
+    let runs = match &cli.command {
+        Command::Test(_) => Some("test"),
+        Command::Replay(_) => Some("replay"),
+        Command::Audit(_) => Some("audit"),
+        Command::Bisect(_) => Some("bisect"),
+        Command::Build(_) | Command::Vendor(_) | Command::Conformance(_) => None,
+    };
+    let said = |command| args::environment_said(command, |name| std::env::var(name).ok());
+    runs.map(said).into_iter().flatten().for_each(warn);
     match cli.command {
         Command::Test(test) => {
-            args::ignored(|name| std::env::var(name).ok()).into_iter().for_each(warn);
             let tests = select::tests(&test.select, test.name.as_deref())?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
             let clean = sweep(&tests, &test, &mut output, interrupt)?;
@@ -74,12 +82,12 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
             Ok(output.finish() && clean)
         }
         Command::Replay(replay) => {
-            let tests = select::tests(&replay.select, Some(&replay.name))?;
+            let tests = select::tests(&replay.run.select, Some(&replay.run.name))?;
             let mut output = Output::open(None, None)?;
             one(&tests[0], &replay.environment()?, &mut output, interrupt)
         }
         Command::Bisect(bisect) => {
-            let tests = select::tests(&bisect.select, Some(&bisect.name))?;
+            let tests = select::tests(&bisect.run.select, Some(&bisect.run.name))?;
             let mut output = Output::open(bisect.json.as_deref(), None)?;
             let clean = one(&tests[0], &bisect.environment(), &mut output, interrupt)?;
             Ok(output.finish() && clean)

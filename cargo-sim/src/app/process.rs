@@ -76,9 +76,9 @@ pub fn run_test_in(
     }
     command.current_dir(folder);
     // What somebody set for the whole shell gives way to the command line.
-    for name in ["SIM_SEED", "SIM_SEEDS", "SIM_TAPE", "SIM_TRACE", "SIM_MODE", "SIM_INPLACE", "SIM_SHARD"] {
+    super::args::decided().for_each(|name| {
         command.env_remove(name);
-    }
+    });
     command.envs(test.binary.environment.iter().chain(env).map(|(k, v)| (k, v))).env("SIM_RESULTS", &socket);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("{}: {e}", test.binary.path.display()))?;
