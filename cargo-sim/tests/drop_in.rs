@@ -4,6 +4,7 @@
 //! Projects are made here, offline. Where a crate only has to be in a graph it is an empty one in a vendor folder.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -409,6 +410,48 @@ fn workspaces_and_paths_that_leave_them_are_found_in_the_shadow() {
     says(&said, "1 passed, 0 failed");
 }
 
+/// The lock file names no tokio, so nothing was resolved, and of a project whose tests then ran for real nothing was said.
+#[test]
+fn a_project_without_a_tokio_is_built_as_it_is_and_that_is_said() {
+    let project = Project::new("no-tokio");
+    project.package("").file("Cargo.lock", "version = 3\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n");
+    let said = accepted(project.command(&["test", "--offline"]));
+    says(&said, "no tokio in the graph of app; building as it is");
+    says(&said, "test app::plain ... ok");
+}
+
+/// Two at a time made one shadow together: what one wrote the other removed.
+#[test]
+fn one_project_is_prepared_by_one_at_a_time() {
+    let project = Project::new("locked");
+    project.package("tokio = \"1\"").vendored("tokio", "1.8.1");
+    let refused = project.refusal(&["test", "--offline"]);
+    let homes = fs::read_dir(project.folder.join("target/sim")).expect("it was prepared");
+    let home = homes.flatten().find(|e| e.path().is_dir()).expect("the folder of this project").path();
+    let held = fs::File::options().write(true).open(home.join("lock")).expect("a lock");
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
+    let mut other = project.command(&["test", "--offline"]);
+    let mut other = other.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(other.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+    says(&said.next().expect("a line"), "waiting for another cargo sim");
+    drop(held);
+    let rest: Vec<String> = said.collect();
+    assert_eq!(rest.join("\n"), refused.trim_end());
+    assert_eq!(other.wait().expect("it ends").code(), Some(2));
+}
+
+/// The manifest of a project was a link, and vendoring made it a file: the one it led to was not patched.
+#[test]
+fn a_manifest_that_is_a_link_stays_one() {
+    let project = Project::new("vendor-link");
+    project.file("shared.toml", &manifest("app", TOKIO)).file("src/lib.rs", "");
+    std::os::unix::fs::symlink("shared.toml", project.folder.join("Cargo.toml")).expect("a link");
+    says(&accepted(project.command(&["vendor", "--offline"])), "wrote tokio 1.");
+    let path = project.folder.join("Cargo.toml");
+    assert_eq!(fs::read_link(&path).expect("still a link"), Path::new("shared.toml"));
+    says(&fs::read_to_string(project.folder.join("shared.toml")).expect("is there"), "[patch.crates-io]");
+}
+
 #[test]
 fn a_vendored_tokio_is_the_real_one_until_its_feature_is_on() {
     let project = Project::new("vendored");
@@ -416,7 +459,10 @@ fn a_vendored_tokio_is_the_real_one_until_its_feature_is_on() {
     let target = shared_target();
     says(&accepted(project.command(&["vendor", "--offline"])), "it is the real one unless its feature `sim` is on");
     let text = fs::read_to_string(project.folder.join("Cargo.toml")).expect("is there");
-    project.file("Cargo.toml", &format!("{text}\n[features]\nsim = [\"tokio/sim\"]\n"));
+    let more = "[features]\nsim = [\"tokio/sim\"]\n[workspace]\nmembers = [\"through\"]\n";
+    project.file("Cargo.toml", &format!("{text}\n{more}"));
+    project.file("through/Cargo.toml", &manifest("through", "app = { path = \"..\" }"));
+    project.file("through/src/lib.rs", "#[test]\nfn plain() {}\n");
 
     let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     tree.args(["tree", "--offline", "--prefix=none"]).current_dir(&project.folder);
@@ -425,6 +471,10 @@ fn a_vendored_tokio_is_the_real_one_until_its_feature_is_on() {
 
     let said = accepted(project.command(&["test", "--offline", "--target-dir", &target]));
     says(&said, "app has a vendored tokio; building with feature `sim`");
+    says(&said, "1 passed, 0 failed");
+    // A package that reaches tokio through another was built as it is without a word.
+    let said = accepted(project.command(&["test", "-p", "through", "--offline", "--target-dir", &target]));
+    says(&said, "through: this project has a vendored tokio, which is not among its dependencies; building as it is");
     says(&said, "1 passed, 0 failed");
     says(&project.refusal(&["vendor", "--offline"]), "has a tokio of its own in sim/tokio");
 }

@@ -92,17 +92,27 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
         }
         ways.push(Together { packages: vec![package], way });
     }
-    let as_it_is = rest.is_empty() || vendored.is_some() || locked_without_tokio(project);
+    if rest.is_empty() {
+        return Ok(ways);
+    }
+    let as_it_is = vendored.is_some() || locked_without_tokio(project);
     let drop_in = if as_it_is { None } else { prepare(project, &ask(select, project)?)? };
     let Some(drop_in) = drop_in else {
-        if !rest.is_empty() {
-            ways.insert(0, Together { packages: rest, way: Way::Plain });
+        if vendored.is_some() {
+            warn(format_args!(
+                "{}: this project has a vendored tokio, which is not among its dependencies; building as it is, not simulated. If \
+                 another crate brings tokio in, depend on tokio here too",
+                names(&rest)
+            ));
+        } else {
+            say_plain(&rest);
         }
+        ways.insert(0, Together { packages: rest, way: Way::Plain });
         return Ok(ways);
     };
     let (with, without): (Vec<&Package>, Vec<&Package>) = rest.iter().copied().partition(|p| drop_in.takes(p));
     if !without.is_empty() {
-        warn(format_args!("no tokio in the graph of {}; building as it is", names(&without)));
+        say_plain(&without);
     }
     if !with.is_empty() {
         drop_in.remarks.iter().for_each(warn);
@@ -119,6 +129,10 @@ fn ways<'a>(select: &Select, project: &Metadata, chosen: &[&'a Package]) -> Resu
     // Those without a tokio are built in the shadow too, or cargo would make a lock in a project that has none.
     ways.push(Together { packages: rest, way: Way::DropIn(Box::new(drop_in)) });
     Ok(ways)
+}
+
+fn say_plain(packages: &[&Package]) {
+    warn(format_args!("no tokio in the graph of {}; building as it is", names(packages)));
 }
 
 fn names(packages: &[&Package]) -> String {

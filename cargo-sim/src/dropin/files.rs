@@ -1,9 +1,11 @@
 //! Folders brought into a wished state with as few writes as possible: what is as wished keeps its modification time,
 //! by which cargo decides what to build again.
 
+use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What is wished for at a path.
@@ -79,18 +81,41 @@ fn link(path: &Path, to: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(to, path)
 }
 
-/// Writes a file unless it has this text already.
+/// Writes a file unless it has this text already. At no moment is it missing or half written: what ends this program between two
+/// system calls leaves the old text or the new one.
 pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) && fs::read(path)? == text {
+    let found = fs::symlink_metadata(path).ok();
+    if found.as_ref().is_some_and(|found| found.is_file()) && fs::read(path)? == text {
         return Ok(());
     }
-    remove(path)?;
-    fs::write(path, text)
+    // What a umask leaves of it, as of any new file.
+    let fresh = fs::Permissions::from_mode(0o666);
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".cargo-sim").permissions(fresh).tempfile_in(beside)?;
+    file.write_all(text)?;
+    match found {
+        Some(found) if found.is_file() => file.as_file().set_permissions(found.permissions())?,
+        // A rename replaces a link, and no folder.
+        Some(found) if found.is_dir() => remove(path)?,
+        _ => {}
+    }
+    file.persist(path).map(drop).map_err(|e| e.error)
+}
+
+/// Locks a folder against other processes of this program, which read and write what is in it. Calls `waiting` if one has it.
+pub fn lock(folder: &Path, waiting: impl FnOnce()) -> io::Result<fs::File> {
+    let file = fs::File::options().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        waiting();
+        flock(&file, FlockOperation::LockExclusive)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn wishes(of: &[(&str, Wish)]) -> Wishes {
         let copy = |wish: &Wish| match wish {
@@ -127,5 +152,30 @@ mod tests {
         assert!(place.path().join("two").is_dir());
         assert_eq!(fs::read(place.path().join("kept")).expect("is there"), b"mine");
         assert!(elsewhere.path().join("treasure").exists(), "links are removed, not followed");
+    }
+
+    /// A manifest of a user's was removed before it was written anew, and somebody pressed Ctrl-C between the two.
+    #[test]
+    fn a_file_that_is_written_anew_is_missing_at_no_moment() {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path().join("Cargo.toml");
+        write(&path, b"0").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        let (texts, over) = ([b"11111111", b"22222222"], AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let text = fs::read(&path).expect("it is there");
+                    assert!(text == b"0" || texts.iter().any(|t| text == *t), "half of it: {text:?}");
+                }
+            });
+            for i in 0..4000 {
+                write(&path, texts[i % 2]).expect("written");
+            }
+            over.store(true, Ordering::Relaxed);
+            reader.join().expect("it saw one of the texts each time");
+        });
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!((mode & 0o777, fs::read_dir(place.path()).expect("a folder").count()), (0o640, 1));
     }
 }

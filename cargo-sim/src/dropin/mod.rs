@@ -19,12 +19,13 @@ mod vendored;
 
 pub use hunks::TESTED;
 
+use crate::app::say::warn;
 use crate::metadata::{Metadata, Package, metadata};
 use serde::{Deserialize, Serialize};
 use shadow::Shadow;
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use tokio::{Extra, Place, Source};
@@ -53,6 +54,8 @@ pub struct DropIn {
     pub version: String,
     /// What to say before it is built.
     pub remarks: Vec<String>,
+    /// Nobody else changes the shadow until this is gone.
+    _lock: File,
 }
 
 impl DropIn {
@@ -85,6 +88,7 @@ struct Known {
 /// Resolves the project in its shadow with a generated tokio; `None` where there is no tokio in its graph.
 pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> {
     let (home, mut remarks) = home(project, &ask.target)?;
+    let lock = lock(&home)?;
     let shadow = Shadow::cast(project, home.join("tree"))?;
     let preparation = Preparation { project, ask, home: &home, shadow: &shadow };
     let Some((known, graph)) = preparation.resolve()? else { return Ok(None) };
@@ -97,7 +101,7 @@ pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> 
     let arguments = preparation.arguments(&known);
     // Projects that share a target folder share what they are built on, as they do with cargo.
     let target = home.with_file_name("build");
-    Ok(Some(DropIn { graph, arguments, target, version: known.version, remarks, shadow }))
+    Ok(Some(DropIn { graph, arguments, target, version: known.version, remarks, shadow, _lock: lock }))
 }
 
 /// Where a project keeps a tokio of its own.
@@ -127,6 +131,7 @@ pub fn vendor(project: &Metadata, ask: &Ask) -> Result<Vec<String>, String> {
         return Err(format!("{} is there and was not written by `cargo sim vendor`: move it away", folder.display()));
     }
     let (home, mut remarks) = home(project, &ask.target)?;
+    let _lock = lock(&home)?;
     let shadow = Shadow::cast(project, home.join("tree"))?;
     let preparation = Preparation { project, ask, home: &home, shadow: &shadow };
     let Some((known, _)) = preparation.resolve()? else {
@@ -149,6 +154,8 @@ pub fn vendor(project: &Metadata, ask: &Ask) -> Result<Vec<String>, String> {
     }
     known.source().vendor(&folder, &Extra { sim, rustix: known.rustix.clone() })?;
     let manifest = root.join("Cargo.toml");
+    // Where it is a link, it stays one.
+    let manifest = manifest.canonicalize().map_err(|e| format!("{}: {e}", manifest.display()))?;
     let text = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
     let text = patched(&text, OWN)?;
     files::write(&manifest, text.as_bytes()).map_err(|e| format!("{}: {e}", manifest.display()))?;
@@ -166,6 +173,11 @@ pub fn vendor(project: &Metadata, ask: &Ask) -> Result<Vec<String>, String> {
         vendor::FEATURE
     ));
     Ok(remarks)
+}
+
+fn lock(home: &Path) -> Result<File, String> {
+    let waiting = || warn("waiting for another cargo sim that prepares or builds this project");
+    files::lock(home, waiting).map_err(|e| format!("{}: {e}", home.display()))
 }
 
 /// A manifest with the patch.
