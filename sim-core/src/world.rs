@@ -28,7 +28,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 thread_local! {
-    /// The World that this thread is running. The only thread-local of the simulator.
+    /// The World that this thread is running. The only thread-local of the crates above libc: what a run knows hangs on it.
     static HERE: Here = const { Here { running: Cell::new(None), made: Cell::new(None) } };
 }
 

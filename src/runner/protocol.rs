@@ -2,7 +2,7 @@
 //!
 //! | type | says |
 //! |---|---|
-//! | `hello` | first line: protocol version, test, mode, how many seeds, build, whether addresses are random |
+//! | `hello` | first line: protocol version, test, how many seeds, whether addresses are random |
 //! | `verdict` | one run: the names of the verdict line, and for a failure message, fingerprint and replay command |
 //! | `progress` | how many runs are done and how many failed; at most ten a second |
 //! | `say` | text for people |

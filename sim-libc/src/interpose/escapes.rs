@@ -240,23 +240,10 @@ pub(super) unsafe extern "C" fn popen(command: *const c_char, kind: *const c_cha
     )
 }
 
-/// Calls that are one system call each, and forbidden whatever their arguments.
-macro_rules! outside_only {
-    ($($name:ident = $number:ident($($arg:ident: $type:ty),*);)*) => {$(
-        /// # Safety
-        /// As the system call of that name.
-        #[unsafe(no_mangle)]
-        pub(super) unsafe extern "C" fn $name($($arg: $type),*) -> i32 {
-            let mut args = [0i64; 6];
-            for (to, from) in args.iter_mut().zip([$($arg as i64),*]) {
-                *to = from;
-            }
-            // SAFETY: the caller's promise.
-            unsafe { outside_only(libc::$number, args) as i32 }
-        }
-    )*};
-}
-
-outside_only! {
-    kill = SYS_kill(pid: i32, signal: i32);
+/// # Safety
+/// As kill(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn kill(pid: i32, signal: i32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { outside_only(libc::SYS_kill, [pid as i64, signal as i64, 0, 0, 0, 0]) as i32 }
 }

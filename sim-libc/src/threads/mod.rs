@@ -2,7 +2,7 @@
 //!
 //! [`wait`] is the one way in which anything in this crate makes the calling thread stand still. `seat.rs` holds the OS
 //! threads: how they begin, hand over and end. `queues.rs` holds who waits at which address, for the locks of libc
-//! (`interpose/locks.rs`) and for `futex.rs`, on which the locks of std and of most crates rest.
+//! (`interpose/lock.rs`) and for `futex.rs`, on which the locks of std and of most crates rest.
 //!
 //! # When a thread waits, and when time passes
 //!
