@@ -82,6 +82,7 @@ pub(crate) fn collect(world: &'static World, verdict: Verdict) -> Ran {
     // The birth of the thread that a harness runs a test on is the one question of a program that does nothing.
     let undecided = world.with_choices(|choices| {
         choices.asked_about(Stream::SCHEDULE) <= 1
+            && !world.threads_drew_entropy()
             && [Stream::FAULT, Stream::APP, Stream::NET, Stream::DISK].iter().all(|s| choices.asked_about(*s) == 0)
     });
     Ran { verdict, outcome: world.outcome(), nodes, configured, undecided }

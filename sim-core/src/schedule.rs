@@ -10,6 +10,7 @@ use crate::join::{Body, Id, JoinError, JoinHandle, Spawned};
 use crate::node::{GroupId, NodeId, State};
 use crate::ready::ReadyQueue;
 use crate::task::{NameHashes, Spawn, Task, Tasks};
+use crate::thread::ThreadId;
 use crate::waker;
 use crate::world::{Actor, World, draw_intensity};
 use std::fmt;
@@ -391,6 +392,12 @@ impl World {
         self.scheduler.borrow_mut().tasks.get(self.actor.get().task).map(|t| t.id)
     }
 
+    /// Whether a task runs. Reads a cell only.
+    #[inline]
+    pub fn in_task(&self) -> bool {
+        self.actor.get().task != Actor::NOBODY.task
+    }
+
     /// The group that spawns of the running task belong to.
     pub fn acting_group(&self) -> GroupId {
         self.actor.get().group
@@ -457,22 +464,32 @@ impl World {
         core.choices.ask(at, Law::Below(n as u64), "select! branch", self.now(), actor.node) as u32
     }
 
-    /// Fills `out` with the program's own randomness, keyed by the running task, or thread.
+    /// Fills `out` with the program's own randomness, keyed by whoever acts.
     pub fn entropy(&self, out: &mut [u8]) {
+        let actor = self.actor.get();
+        if self.running_thread() != ThreadId::FIRST {
+            self.threads.drew_entropy.set(true);
+        }
         // The scheduler itself may be at work: then the bytes are keyed by nobody, which is as deterministic.
         let drawn = self.scheduler.try_borrow_mut().ok().and_then(|mut scheduler| {
-            let task = scheduler.tasks.get(self.actor.get().task)?;
+            // A task of this executor, and not one that it only turns.
+            let task = scheduler.tasks.get(actor.task).filter(|task| task.key == actor.key)?;
             task.entropy += 1;
             Some((task.key, task.entropy))
         });
         let (key, n) = drawn.unwrap_or_else(|| {
-            let key = match self.actor.get().key {
-                0 => u64::MAX,
-                thread => thread,
-            };
+            let key = if actor.key == 0 { u64::MAX } else { actor.key };
             (key, self.next_orphan(key))
         });
         self.entropy.get().fill(key, n, out);
+    }
+
+    /// A seed for a generator of whoever acts, which is part of a runtime and not of the program.
+    pub fn generator_seed(&self) -> u64 {
+        let key = hash::key(&[self.actor.get().key, 8]);
+        let mut seed = [0; 8];
+        self.entropy.get().fill(key, self.next_orphan(key), &mut seed);
+        u64::from_ne_bytes(seed)
     }
 
     // ---- gates --------------------------------------------------------------------------------------------------

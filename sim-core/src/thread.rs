@@ -44,6 +44,9 @@ impl ThreadId {
 pub trait Baton {
     /// Lets `to` go on and returns when somebody lets `from`, the calling thread, go on again.
     fn pass(&self, from: ThreadId, to: ThreadId);
+
+    /// `thread` died with its machine and never runs again: whatever it was woken for is for others to take.
+    fn died(&self, thread: ThreadId);
 }
 
 /// What is done when the run has ended while no thread can return from it: report, and end the process.
@@ -80,6 +83,8 @@ pub(crate) struct Threads {
     idle_yields: Cell<u32>,
     /// How many polls there had been at the last of them.
     polls_at_yield: Cell<u64>,
+    /// Whether any thread but the first drew entropy.
+    pub(crate) drew_entropy: Cell<bool>,
 }
 
 impl Threads {
@@ -100,6 +105,7 @@ impl Threads {
         self.driver_is_idle.set(false);
         self.claimed.set(None);
         self.idle_yields.set(0);
+        self.drew_entropy.set(false);
         self.stalled.borrow_mut().clear();
     }
 
@@ -476,11 +482,21 @@ impl World {
     /// Threads that `which` picks never run again. Their stacks, and what they hold, stay as they are: a dead machine runs
     /// no destructors.
     pub(crate) fn end_threads(&self, which: impl Fn(NodeId, GroupId) -> bool) {
+        let mut died = Vec::new();
         for (i, thread) in self.threads.list.borrow_mut().iter_mut().enumerate() {
-            if i != ThreadId::FIRST.0 as usize && which(thread.node, thread.group) {
+            if i != ThreadId::FIRST.0 as usize && !thread.ended && which(thread.node, thread.group) {
                 thread.ended = true;
+                died.push(ThreadId(i as u32));
             }
         }
+        if let Some(baton) = self.threads.baton.get() {
+            died.into_iter().for_each(|thread| baton.died(thread));
+        }
+    }
+
+    /// Whether any thread but the first drew entropy: a test harness on the first does.
+    pub fn threads_drew_entropy(&self) -> bool {
+        self.threads.drew_entropy.get()
     }
 
     /// One line for each thread that waits.

@@ -99,6 +99,28 @@ fn the_key_of_a_program_does_not_depend_on_other_nodes() {
     assert_eq!(drawn_by_a(&["c", "b", "a"]), alone);
 }
 
+/// One task may turn a whole runtime: what its tasks draw is keyed by each of them.
+#[test]
+fn entropy_is_of_the_entry_that_acts_and_not_of_the_task_that_turns_it() {
+    let drawn_by_second = |draws_of_first: usize| {
+        let drawn = Rc::new(Cell::new([0; 8]));
+        let out = drawn.clone();
+        let result = calm(async move {
+            let draw = |key| {
+                let (before, mut bytes) = (world().begin_entry(key), [0; 8]);
+                world().entropy(&mut bytes);
+                world().end_entry(before);
+                bytes
+            };
+            (0..draws_of_first).for_each(|_| drop(draw(1)));
+            out.set(draw(2));
+        });
+        assert_eq!(result, Ok(()));
+        drawn.get()
+    };
+    assert_eq!(drawn_by_second(3), drawn_by_second(0));
+}
+
 /// The entropy drawn by a task that the destructor of an aborted task of node `a` spawns, after `others` did the same.
 fn drawn_by_a_cleanup(others: &[&'static str]) -> [u8; 8] {
     let drawn = Rc::new(Cell::new([0; 8]));

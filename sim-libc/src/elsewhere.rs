@@ -184,9 +184,6 @@ pub mod process {
         std::process::exit(status)
     }
 
-    /// Of a program that was taken over, and there is none: the environment stays as it is.
-    pub fn set_env(_name: &str, _value: &str) {}
-
     /// Writes to the output of this process.
     pub fn print(text: &str) {
         print!("{text}");

@@ -708,7 +708,7 @@ mod linux {
     /// What a child does to end in some way.
     type Case = fn() -> i32;
 
-    const CASES: [(&str, Case); 11] = [
+    const CASES: [(&str, Case); 12] = [
         ("deadlock", deadlock),
         ("spin", spin),
         ("yield", yields_for_ever),
@@ -716,6 +716,7 @@ mod linux {
         ("yield a day", yields_for_a_day),
         ("overflow", overflow),
         ("kill", kill),
+        ("heir", heir),
         ("wake", wakes_a_task),
         ("refused", refused),
         ("cost", cost),
@@ -901,6 +902,45 @@ mod linux {
 
     fn the_threads_of_a_killed_node_never_run_again() {
         case("kill", |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", String::from_utf8_lossy(&e.output.to_bytes()));
+        });
+    }
+
+    /// A lock that two machines share is let go; the thread that is woken for it dies with its machine before it runs.
+    fn heir() -> i32 {
+        static LOCK: Mutex<()> = Mutex::new(());
+        static GOT: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+        let entered = World::enter(Settings::default(), Choices::seeded(5)).expect("no other");
+        let world = entered.world();
+        let nodes = [world.node("one"), world.node("two")];
+        let _on = interpose::enable();
+        let held = LOCK.lock();
+        for (i, node) in nodes.into_iter().enumerate() {
+            let program = sim_core::program(move || async move {
+                thread::spawn(move || {
+                    // The machine that dies came first.
+                    thread::sleep(Duration::from_millis(i as u64));
+                    let _lock = LOCK.lock();
+                    GOT[i].store(true, SeqCst);
+                });
+                std::future::pending::<()>().await;
+            });
+            world.start(node, program, Spawn::named("waits"));
+        }
+        let test = async move {
+            sim_core::time::Timer::new(world.now() + Duration::from_millis(10)).await;
+            drop(held);
+            world.end_node(nodes[0], Death::Kill);
+            sim_core::time::Timer::new(world.now() + Duration::from_millis(10)).await;
+            assert_eq!(GOT.each_ref().map(|got| got.load(SeqCst)), [false, true]);
+        };
+        let ended = world.block_on(NodeId::OUTSIDE, test, Spawn::named("test"));
+        assert_eq!(ended, Ok(()));
+        0
+    }
+
+    fn what_the_dead_were_woken_for_is_for_the_next() {
+        case("heir", |e| {
             assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", String::from_utf8_lossy(&e.output.to_bytes()));
         });
     }
@@ -1129,6 +1169,7 @@ mod linux {
             ),
             ("a_stack_overflow_of_a_thread_is_called_one", a_stack_overflow_of_a_thread_is_called_one),
             ("the_threads_of_a_killed_node_never_run_again", the_threads_of_a_killed_node_never_run_again),
+            ("what_the_dead_were_woken_for_is_for_the_next", what_the_dead_were_woken_for_is_for_the_next),
             ("a_thread_wakes_a_task", a_thread_wakes_a_task),
             ("what_threads_cannot_do_is_refused_by_name", what_threads_cannot_do_is_refused_by_name),
             ("a_poll_function_can_be_waited_for", a_poll_function_can_be_waited_for),

@@ -7,7 +7,8 @@
 use super::DROP_IN;
 use crate::run::{Begun, begin, collect};
 use crate::runner::{
-    Frame, INNER, Inner, Order, SIMULATED_TEST, Served, TestInfo, inner_test, inner_value, serve_inner, serve_outer,
+    Frame, Inner, Order, SIMULATED_TEST, Served, TestInfo, became_inner, inner_test, inner_value, serve_inner,
+    serve_outer,
 };
 use sim_core::{Settings, Spawn, Verdict, World};
 use sim_libc::process::{self, Program};
@@ -54,7 +55,7 @@ pub(super) fn main(program: Program) -> i32 {
     match serve_inner(info, true, |frame| Box::new(move |order| child(&frame, program, order))) {
         Inner::Done(status) => status,
         Inner::Met(test) => {
-            process::set_env(INNER, &inner_value(&test));
+            became_inner(test);
             program.run()
         }
     }

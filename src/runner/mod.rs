@@ -28,7 +28,7 @@ pub use protocol::PROTOCOL;
 pub(crate) use child::{Frame, SIMULATED_TEST};
 pub(crate) use inner::{Inner, serve as serve_inner};
 pub(crate) use outer::{Served, serve as serve_outer};
-pub(crate) use protocol::{INNER, inner_test, inner_value};
+pub(crate) use protocol::{became_inner, inner_test, inner_value};
 pub(crate) use sim_libc::process::Order;
 
 use crate::{Ending, Sim};

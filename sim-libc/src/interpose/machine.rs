@@ -22,7 +22,7 @@ pub(crate) fn pid(world: &World) -> i64 {
 /// The id of the running thread. The first thread of a process has the process's, and tasks run on it.
 pub(super) fn tid(world: &World) -> i64 {
     let thread = world.running_thread();
-    if thread == ThreadId::FIRST || world.task_id().is_some() { pid(world) } else { FIRST_TID + thread.0 as i64 }
+    if thread == ThreadId::FIRST || world.in_task() { pid(world) } else { FIRST_TID + thread.0 as i64 }
 }
 
 /// The set with processor 0 alone, in the kernel's convention: the number of bytes written.

@@ -18,9 +18,9 @@ pub use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order, Output};
 pub use channel::{is_child, print, report};
 pub use jobs::{JobSlot, job_slots};
 pub use launcher::Launcher;
-pub use program::{Program, at_exit, can_take_over, exit_now, set_env, take_over};
+pub use program::{Program, at_exit, can_take_over, exit_now, take_over};
 pub use signals::{catch_fatal_signals, watchdog};
 pub use start::{aslr_off, begin, exec_in_place, hermetic_command, threads};
 
 pub(crate) use channel::{captured, note, task_line, write_captured};
-pub(crate) use signals::{STUCK_STATUS, handle};
+pub(crate) use signals::{STUCK_STATUS, handle, watch};

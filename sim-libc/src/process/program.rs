@@ -81,12 +81,6 @@ pub fn at_exit(last: fn(i32)) {
     unsafe { on_exit(call, last as *mut c_void) };
 }
 
-/// Sets a variable of the environment. For a process that has one thread: nobody else may be reading it.
-pub fn set_env(name: &str, value: &str) {
-    // SAFETY: `main` has not begun and the caller's is the only thread, as it promises.
-    unsafe { std::env::set_var(name, value) };
-}
-
 /// Ends the process at once: nothing that is registered runs.
 pub fn exit_now(status: i32) -> ! {
     crate::raw::exit(status)

@@ -7,7 +7,7 @@ use crate::child::NoteKind;
 use crate::line::Line;
 use crate::{raw, trap};
 use sim_core::World;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 const ALT_STACK_BYTES: usize = 64 << 10;
@@ -148,12 +148,39 @@ pub fn watchdog(limit: Duration) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The kernel's name for the thread that has the World's baton; 0 before there are several.
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+
+/// The thread of this name has the baton from now on.
+pub(crate) fn watch(tid: i32) {
+    WATCHED.store(tid, Relaxed);
+}
+
+/// Hands the signal on to the thread that has the baton, if that is another one: nobody else may look at the World.
+/// Returns whether it is.
+fn hand_on(info: *const libc::siginfo_t) -> bool {
+    let watched = WATCHED.load(Relaxed);
+    // SAFETY: numbers, and what the kernel gave this handler. A process may send itself any siginfo (rt_tgsigqueueinfo(2)).
+    unsafe {
+        let me = raw::call(libc::SYS_gettid, [0; 6]);
+        if watched == 0 || watched as i64 == me {
+            return false;
+        }
+        let pid = raw::call(libc::SYS_getpid, [0; 6]);
+        raw::call(libc::SYS_rt_tgsigqueueinfo, [pid, watched as i64, libc::SIGALRM as i64, info as i64, 0, 0]);
+    }
+    true
+}
+
 /// Half a limit has passed. Twice in one poll is too long: once could be a poll that just began.
 extern "C" fn alarm(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; the value was set by `watchdog`, or is whatever another
     // sender of SIGALRM chose, and is only used as an index after a check.
     let (code, which) = unsafe { ((*info).si_code, (*info).si_value().sival_ptr as usize) };
     let (Some(seen), true) = (POLLS.get(which), code == libc::SI_TIMER) else { return };
+    if hand_on(info) {
+        return;
+    }
     let polls = World::current().map_or(0, |w| w.polls());
     // Counted in half limits: the low two bits say how many passed in this poll.
     let before = seen.load(Relaxed);

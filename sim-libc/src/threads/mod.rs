@@ -65,7 +65,7 @@ pub(crate) fn has_threads() -> bool {
 
 /// Whether others can run while the calling thread waits; see the head of this module.
 pub(crate) fn stands_still(world: &World) -> bool {
-    SEATED.get() || world.task_id().is_none()
+    SEATED.get() || !world.in_task()
 }
 
 /// Lets the calling thread wait until `poll` is ready, and everything else of the run go on meanwhile; `None` if `until`

@@ -42,17 +42,39 @@ pub(crate) struct Queues {
     lines: RefCell<BTreeMap<Key, VecDeque<Waiter>>>,
     /// For each thread, the queue it stands in.
     places: RefCell<Vec<Option<Key>>>,
+    /// For each thread, the queue in which it was woken, until it runs.
+    called: RefCell<Vec<Option<Key>>>,
     /// The pthread_once functions being run.
     pub running_once: RefCell<Vec<usize>>,
 }
 
 impl Queues {
     fn set_place(&self, thread: ThreadId, place: Option<Key>) -> Option<Key> {
-        let (mut places, at) = (self.places.borrow_mut(), thread.0 as usize);
-        if places.len() <= at {
-            places.resize(at + 1, None);
+        set(&self.places, thread, place)
+    }
+
+    /// Lets a thread go on because of what happened at `key`.
+    fn call(&self, world: &World, thread: ThreadId, key: Key) {
+        set(&self.called, thread, Some(key));
+        world.wake_thread(thread);
+    }
+
+    /// The thread goes on.
+    fn answered(&self, thread: ThreadId) {
+        set(&self.called, thread, None);
+    }
+
+    /// The thread died with its machine. If it was woken and did not run, the next in its queue is woken instead: the
+    /// queue may be at a lock that machines share, as a `static` is.
+    pub fn died(&self, world: &World, thread: ThreadId) {
+        self.leave(thread);
+        match set(&self.called, thread, None) {
+            Some(key @ (Kind::Mutex | Kind::ReadWrite | Kind::Semaphore, _)) => self.call_first(world, key),
+            Some(key) => {
+                self.wake(world, key, ANY, 1);
+            }
+            None => {}
         }
-        std::mem::replace(&mut places[at], place)
     }
 
     fn join(&self, key: Key, thread: ThreadId, bits: u32) {
@@ -99,7 +121,7 @@ impl Queues {
             && let Some(thread) = self.first(world, key, bits)
         {
             self.leave(thread);
-            world.wake_thread(thread);
+            self.call(world, thread, key);
             woken += 1;
         }
         woken
@@ -126,9 +148,17 @@ impl Queues {
     /// Lets the first of those lined up at `key` try.
     pub fn call_first(&self, world: &World, key: Key) {
         if let Some(thread) = self.first(world, key, ANY) {
-            world.wake_thread(thread);
+            self.call(world, thread, key);
         }
     }
+}
+
+fn set(of: &RefCell<Vec<Option<Key>>>, thread: ThreadId, key: Option<Key>) -> Option<Key> {
+    let (mut of, at) = (of.borrow_mut(), thread.0 as usize);
+    if of.len() <= at {
+        of.resize(at + 1, None);
+    }
+    std::mem::replace(&mut of[at], key)
 }
 
 /// Whether anybody waits anywhere.
@@ -143,6 +173,7 @@ pub(crate) fn park(world: &'static World, key: Key, bits: u32, what: &'static st
     threads.queues.join(key, me, bits);
     loop {
         world.block_thread(what, until);
+        threads.queues.answered(me);
         if !threads.queues.stands_in_line(me) {
             return true;
         }
@@ -167,6 +198,7 @@ pub(crate) fn line_up(
     threads.queues.join(key, me, ANY);
     loop {
         world.block_thread(what, until);
+        threads.queues.answered(me);
         let result = attempt();
         let late = result == libc::EBUSY && until.is_some_and(|until| world.now() >= until);
         if result == libc::EBUSY && !late {

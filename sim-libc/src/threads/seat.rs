@@ -81,7 +81,14 @@ impl Baton for OsBaton {
         // SAFETY: the seat stays in the table until its thread is gone, for which it has to run first.
         unsafe { give(turn) };
         mine.await_turn();
+        mine.holds();
         threads.seats.see_off();
+    }
+
+    fn died(&self, thread: ThreadId) {
+        if let Some(world) = World::current() {
+            of(world).queues.died(world, thread);
+        }
     }
 }
 
@@ -124,6 +131,11 @@ impl Seat {
                 raw::call(libc::SYS_futex, [word, (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as i64, 0, 0, 0, 0])
             };
         }
+    }
+
+    /// The calling thread, whose seat this is, has the baton.
+    fn holds(&self) {
+        process::watch(self.tid.get());
     }
 
     /// Has libc join the thread, which has ended or is about to, and keeps what it returned.
@@ -208,6 +220,7 @@ fn begin(world: &'static World) {
         first.thread.set(libc::pthread_self());
         first.tid.set(raw::call(libc::SYS_gettid, [0; 6]) as i32);
     }
+    first.holds();
     if process::captured() {
         stay_on_this_processor();
         arenas::take_inherited();
@@ -301,6 +314,7 @@ unsafe extern "C-unwind" fn run(seat: *mut c_void) -> *mut c_void {
         seat.tid.set(raw::call(libc::SYS_gettid, [0; 6]) as i32);
         libc::pthread_setspecific(end_key(), ROUNDS as *const c_void);
     }
+    seat.holds();
     seat.take_alt_stack();
     seat.world.begin_thread(seat.id.get());
     of(seat.world).seats.see_off();
