@@ -70,8 +70,15 @@ impl World {
     }
 
     /// Wakes `waker` at `at`, to the nanosecond, after everything that was to happen by then; soon if that is past.
-    pub fn wake_at(&self, at: Instant, waker: std::task::Waker) {
-        self.core.borrow_mut().events.insert(at.max(self.now()), Due::Wake(waker));
+    pub fn wake_at(&self, at: Instant, waker: std::task::Waker) -> EventId {
+        self.core.borrow_mut().events.insert(at.max(self.now()), Due::Wake(waker))
+    }
+
+    /// Takes back what [`wake_at`](Self::wake_at) promised, if it has not happened yet.
+    pub fn unwake(&self, event: EventId) {
+        let taken = self.core.borrow_mut().events.take(event);
+        // A foreign waker may act when it is dropped.
+        drop(taken);
     }
 
     fn rounds_timers(&self) -> bool {

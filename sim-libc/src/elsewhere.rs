@@ -199,6 +199,11 @@ pub mod process {
         false
     }
 
+    /// No descriptor is a run's here.
+    pub fn has_room_for_descriptors() -> bool {
+        true
+    }
+
     /// Unknown here, so taken as no.
     pub fn aslr_off() -> bool {
         false

@@ -53,5 +53,10 @@ pub fn guarantees() -> Vec<&'static str> {
     if !trap::is_installed() {
         gone.push("system calls that bypass libc, and the time stamp counter, go unnoticed");
     }
+    if !process::has_room_for_descriptors() {
+        gone.push(
+            "the limit of open files is low (ulimit -Hn): opening devices and what is in /proc fails with EMFILE",
+        );
+    }
     gone
 }

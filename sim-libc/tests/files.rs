@@ -626,6 +626,154 @@ fn streams_of_c_read_files_of_the_run_and_writing_by_them_escapes() {
     );
 }
 
+/// libc opened the name it was given, not the file that the disk means: another one after a change of directory, a rename, or
+/// behind a link that the run made. What was only the run's was copied, and cut without a word at 4 MiB.
+#[test]
+fn streams_of_c_read_the_file_that_the_disk_means() {
+    let real = RealDir::new("streams");
+    let dir = real.0.clone();
+    let read = |stream: *mut libc::FILE| {
+        assert!(!stream.is_null(), "{}", io::Error::last_os_error());
+        let (mut bytes, mut sum) = (vec![0u8; 6 << 20], 0);
+        // SAFETY: a stream that is open, and the rest of a buffer; fileno and fstat take a number and a structure.
+        unsafe {
+            let mut found: libc::stat = std::mem::zeroed();
+            assert_eq!(libc::fstat(libc::fileno(stream), &mut found), 0, "{}", io::Error::last_os_error());
+            loop {
+                let n = libc::fread(bytes[sum..].as_mut_ptr().cast(), 1, bytes.len() - sum, stream);
+                sum += n;
+                if n == 0 {
+                    break;
+                }
+            }
+            assert_eq!((libc::ferror(stream), found.st_size), (0, sum as i64));
+            assert_eq!((libc::fseek(stream, 0, libc::SEEK_SET), libc::ftell(stream)), (0, 0));
+            assert_eq!(libc::fclose(stream), 0);
+        }
+        bytes.truncate(sum);
+        bytes
+    };
+    // SAFETY: C strings.
+    let open = |name: &Path| unsafe { libc::fopen(text(name.to_str().expect("text")).as_ptr(), c"r".as_ptr()) };
+    passes(move |_| {
+        assert_eq!(read(open(&dir.join("fixture"))), b"real bytes");
+        std::env::set_current_dir(dir.join("dir")).expect("there");
+        assert_eq!(read(open(Path::new("inner"))), b"inner");
+        std::os::unix::fs::symlink("inner", "link").expect("new");
+        assert_eq!(read(open(&dir.join("dir/link"))), b"inner");
+        fs::rename("inner", "moved").expect("there");
+        assert_eq!(read(open(Path::new("moved"))), b"inner");
+        assert!(open(Path::new("inner")).is_null());
+        let large: Vec<u8> = (0..5u32 << 20).map(|i| (i >> 7) as u8).collect();
+        fs::write("large", &large).expect("room");
+        assert!(read(open(Path::new("large"))) == large);
+        let file = File::open("moved").expect("there");
+        // SAFETY: a number that the stream closes, and a C string.
+        assert_eq!(read(unsafe { libc::fdopen(std::os::fd::IntoRawFd::into_raw_fd(file), c"r".as_ptr()) }), b"inner");
+    });
+    real.is_as_it_was();
+}
+
+/// Closing by dup2 is closing: the process's locks of the file are gone.
+#[test]
+fn a_number_that_dup2_takes_is_closed() {
+    passes(|_| {
+        let open = |name: &str| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name);
+        let (held, other) = (open("/tmp/simulated-dup").expect("new"), open("/tmp/simulated-other").expect("new"));
+        let second = open("/tmp/simulated-dup").expect("there");
+        let conflict = |command: i32| {
+            // SAFETY: a structure of numbers, then a descriptor and the address of a local.
+            unsafe {
+                let mut lock: libc::flock = std::mem::zeroed();
+                lock.l_type = libc::F_WRLCK as i16;
+                let fd = if command == libc::F_SETLK { held.as_raw_fd() } else { second.as_raw_fd() };
+                assert_eq!(libc::fcntl(fd, command, &mut lock), 0, "{}", io::Error::last_os_error());
+                lock.l_type as i32
+            }
+        };
+        conflict(libc::F_SETLK);
+        assert_eq!(conflict(libc::F_OFD_GETLK), libc::F_WRLCK);
+        // SAFETY: numbers.
+        unsafe { assert_eq!(libc::dup2(other.as_raw_fd(), held.as_raw_fd()), held.as_raw_fd()) };
+        assert_eq!(conflict(libc::F_OFD_GETLK), libc::F_UNLCK);
+    });
+}
+
+#[test]
+fn what_is_not_modelled_is_refused_and_errors_are_the_kernels() {
+    passes(|_| {
+        let file = OpenOptions::new().read(true).append(true).create(true).open("/tmp/simulated-errors").expect("new");
+        let fd = file.as_raw_fd();
+        let bytes = *b"bytes";
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: 5 };
+        let said = |result: i64| {
+            if result < 0 { -io::Error::last_os_error().raw_os_error().expect("set") as i64 } else { result }
+        };
+        // SAFETY: numbers, and a buffer of the length given.
+        unsafe {
+            assert_eq!(said(libc::pwritev2(fd, &part, 1, -1, 0) as i64), 5);
+            assert_eq!(said(libc::pwritev2(fd, &part, 1, 0, libc::RWF_APPEND) as i64), -libc::EOPNOTSUPP as i64);
+            assert_eq!(said(libc::preadv(fd, &part, 1, -1) as i64), -libc::EINVAL as i64);
+            assert_eq!(said(libc::pwritev(fd, &part, 1, -1) as i64), -libc::EINVAL as i64);
+            assert_eq!(libc::fcntl(fd, libc::F_GETFD), libc::FD_CLOEXEC);
+            assert_eq!(libc::ioctl(fd, libc::FIONCLEX), 0, "{}", io::Error::last_os_error());
+            assert_eq!(libc::fcntl(fd, libc::F_GETFD), 0);
+            assert_eq!(libc::ioctl(fd, libc::FIOCLEX), 0);
+            assert_eq!(libc::fcntl(fd, libc::F_GETFD), libc::FD_CLOEXEC);
+
+            let status = std::os::fd::IntoRawFd::into_raw_fd(File::open("/proc/self/status").expect("procfs"));
+            assert_eq!(libc::close_range(status as u32, status as u32, 0), 0);
+            assert_eq!(said(libc::fcntl(status, libc::F_GETFD) as i64), -libc::EBADF as i64);
+
+            let pause = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+            let sleep = |clock: i32| libc::syscall(libc::SYS_clock_nanosleep, clock, 0, &pause, 0);
+            assert_eq!(said(sleep(libc::CLOCK_TAI)), 0);
+            assert_eq!(said(sleep(libc::CLOCK_THREAD_CPUTIME_ID)), -libc::EINVAL as i64);
+            assert_eq!(said(sleep(libc::CLOCK_MONOTONIC_RAW)), -libc::EOPNOTSUPP as i64);
+            assert_eq!(said(sleep(77)), -libc::EINVAL as i64);
+        }
+    });
+    let escaped = run(1, |_| {
+        // SAFETY: numbers, and a structure for which zero is a value.
+        unsafe {
+            let timer = libc::timerfd_create(libc::CLOCK_REALTIME, 0);
+            let never: libc::itimerspec = std::mem::zeroed();
+            libc::timerfd_settime(
+                timer,
+                libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET,
+                &never,
+                std::ptr::null_mut(),
+            )
+        }
+    });
+    let Err(Verdict::Escaped { call, .. }) = escaped else { panic!("{escaped:?}") };
+    assert!(call.contains("TFD_TIMER_CANCEL_ON_SET"), "{call}");
+}
+
+/// A timer that was disarmed stayed in the queue: a run in which nothing else happens went on to that time.
+#[test]
+fn a_disarmed_timer_is_no_event() {
+    let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no run inside another");
+    let world = entered.world();
+    let node = world.node("kv0");
+    let _on = interpose::enable();
+    let program = async {
+        // SAFETY: numbers, and a structure for which zero is a value.
+        unsafe {
+            let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, 0);
+            let mut time: libc::itimerspec = std::mem::zeroed();
+            for seconds in [3600, 0] {
+                time.it_value.tv_sec = seconds;
+                assert_eq!(libc::timerfd_settime(timer, 0, &time, std::ptr::null_mut()), 0);
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let verdict = world.block_on(node, program, Spawn::named("the program"));
+    assert!(matches!(verdict, Err(Verdict::Deadlock { .. })), "{verdict:?}");
+    assert_eq!(world.now().0 / 1_000_000_000, 0);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_digest() {
     let digest = |seed| {

@@ -194,6 +194,21 @@ fn the_machine_is_the_nodes() {
             assert_eq!(libc::uname(&mut name), 0);
             assert_eq!(CStr::from_ptr(name.nodename.as_ptr()), c"kv0");
             assert_eq!(CStr::from_ptr(name.sysname.as_ptr()), c"Linux");
+            assert_eq!(CStr::from_ptr(name.release.as_ptr()), c"6.1.0");
+            let mut machine: libc::sysinfo = std::mem::zeroed();
+            assert_eq!(libc::sysinfo(&mut machine), 0);
+            assert_eq!(
+                (machine.totalram, machine.freeram, machine.procs, machine.loads),
+                (8 << 30, 4 << 30, 1, [0; 3])
+            );
+            assert_eq!(libc::sysconf(libc::_SC_AVPHYS_PAGES), 1 << 20);
+            let mut usage: libc::rusage = std::mem::zeroed();
+            std::thread::sleep(Duration::from_secs(90));
+            assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &mut usage), 0);
+            assert_eq!((usage.ru_utime.tv_sec, usage.ru_stime.tv_sec, usage.ru_minflt), (90, 0, 0));
+            let mut ticks: libc::tms = std::mem::zeroed();
+            assert!(libc::times(&mut ticks) >= 9000);
+            assert_eq!(ticks.tms_utime, 9000);
             assert_eq!(libc::sysconf(libc::_SC_NPROCESSORS_ONLN), 1);
             assert_eq!(libc::sysconf(libc::_SC_PAGESIZE), 4096);
         }

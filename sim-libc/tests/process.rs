@@ -14,7 +14,7 @@ mod linux {
     use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
 
-    const MODES: [fn(&Order) -> i32; 16] = [
+    const MODES: [fn(&Order) -> i32; 17] = [
         empty,
         aborts,
         segfaults,
@@ -31,6 +31,7 @@ mod linux {
         passes,
         starts_a_process_behind_us,
         asks_past_libc,
+        opens_many,
     ];
 
     fn body(order: &Order) -> i32 {
@@ -441,6 +442,26 @@ mod linux {
         assert!(reports[0].len() == 32 && reports[0][..16] != reports[0][16..]);
     }
 
+    fn opens_many(_: &Order) -> i32 {
+        let verdict = in_world(async {
+            World::current().expect("on").plug(sim_libc::files::disk());
+            let _on = interpose::enable();
+            for path in ["/proc/self/status", "/etc/hostname"] {
+                let open = |_| std::fs::File::open(path).expect("as many as a process may have");
+                assert_eq!((0..2000).map(open).collect::<Vec<_>>().len(), 2000);
+            }
+        });
+        assert_eq!(verdict, Ok(()));
+        0
+    }
+
+    /// The kernel's descriptors stand above the run's, where the usual soft limit of 1024 lets none.
+    fn the_kernels_files_have_room_too() {
+        child(opens_many, Limits::default(), |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", text(e.output));
+        });
+    }
+
     fn starts_a_process_behind_us(_: &Order) -> i32 {
         type Spawn = extern "C" fn(
             *mut i32,
@@ -651,6 +672,7 @@ mod linux {
             ("a_thread_that_waits_for_nobody_is_stuck_at_once", a_thread_that_waits_for_nobody_is_stuck_at_once),
             ("what_goes_past_libc_is_an_escape", what_goes_past_libc_is_an_escape),
             ("what_goes_past_libc_and_has_an_answer_gets_it", what_goes_past_libc_and_has_an_answer_gets_it),
+            ("the_kernels_files_have_room_too", the_kernels_files_have_room_too),
             ("a_process_that_libc_starts_is_an_escape", a_process_that_libc_starts_is_an_escape),
             ("outside_a_run_nothing_is_an_escape", outside_a_run_nothing_is_an_escape),
             ("a_child_misses_no_guarantee", a_child_misses_no_guarantee),

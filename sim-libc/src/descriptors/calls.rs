@@ -28,7 +28,7 @@ const CHANGEABLE: i32 = libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC | libc
 /// # Safety
 /// The arguments are those of the system call of that number.
 pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) -> Option<i64> {
-    let [a, b, c, d, e, _] = args;
+    let [a, b, c, d, e, f] = args;
     let fd = a as i32;
     // SAFETY: the caller's promise; the casts follow the calls' signatures.
     unsafe {
@@ -37,11 +37,15 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             // Who waits for it is as dead, and destructors that wake it cannot live with an error.
             libc::SYS_write if !world.actor_lives() && Descriptors::of(world).has_counter(world, fd) => c,
             libc::SYS_write => on(ours(world, number, args)?, |own| write(world, own, buffer(b, c)?, None)),
-            libc::SYS_readv | libc::SYS_preadv | libc::SYS_preadv2 => on(ours(world, number, args)?, |own| {
-                read(world, own, parts(b, c)?, offset(number != libc::SYS_readv, d)?)
+            libc::SYS_readv => on(ours(world, number, args)?, |own| read(world, own, parts(b, c)?, None)),
+            libc::SYS_writev => on(ours(world, number, args)?, |own| write(world, own, parts(b, c)?, None)),
+            // Looked at before the descriptor is.
+            libc::SYS_preadv | libc::SYS_pwritev if d < 0 => -libc::EINVAL as i64,
+            libc::SYS_preadv | libc::SYS_preadv2 => on(ours(world, number, args)?, |own| {
+                read(world, own, parts(b, c)?, place(number == libc::SYS_preadv2, d, f)?)
             }),
-            libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => on(ours(world, number, args)?, |own| {
-                write(world, own, parts(b, c)?, offset(number != libc::SYS_writev, d)?)
+            libc::SYS_pwritev | libc::SYS_pwritev2 => on(ours(world, number, args)?, |own| {
+                write(world, own, parts(b, c)?, place(number == libc::SYS_pwritev2, d, f)?)
             }),
             // Looked at before the descriptor is.
             libc::SYS_pread64 | libc::SYS_pwrite64 if d < 0 => -libc::EINVAL as i64,
@@ -51,16 +55,19 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             }
             libc::SYS_close => {
                 match Descriptors::of(world).owner(world, fd) {
-                    Owner::Kernel => return None,
+                    Owner::Kernel => {
+                        Descriptors::of(world).given.borrow_mut().remove(&fd);
+                        return None;
+                    }
                     Owner::Run(_) | Owner::Nobody => {}
                 }
                 of(Descriptors::of(world).close(world, fd).map(|()| 0))
             }
             libc::SYS_close_range => return Some(close_range(world, a as u32, b as u32, c as u32)),
             // What the kernel gives out goes to where the run's numbers are not.
-            libc::SYS_dup if is_kernels(world, fd) => super::keep_apart(raw::call(number, args)),
+            libc::SYS_dup if is_kernels(world, fd) => Descriptors::of(world).give(raw::call(number, args)),
             libc::SYS_fcntl if is_kernels(world, fd) && DUPLICATES.contains(&(b as i32)) => {
-                super::keep_apart(raw::call(number, args))
+                Descriptors::of(world).give(raw::call(number, args))
             }
             libc::SYS_dup => {
                 on(ours(world, number, args)?, |own| Descriptors::of(world).assign(world, own.clone(), 0, false))
@@ -76,6 +83,12 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                 -libc::EPERM as i64
             }
             libc::SYS_fcntl => on(ours(world, number, args)?, |own| control(world, fd, own, b as i32, c)),
+            libc::SYS_ioctl if [libc::FIOCLEX, libc::FIONCLEX].contains(&(b as u64)) => {
+                on(ours(world, number, args)?, |_| {
+                    let changed = Descriptors::of(world).close_on_exec(fd, Some(b as u64 == libc::FIOCLEX));
+                    changed.map(|_| 0)
+                })
+            }
             libc::SYS_ioctl => on(ours(world, number, args)?, |own| ioctl(own, b as u64, c as *mut i32)),
             libc::SYS_eventfd | libc::SYS_eventfd2 => {
                 let flags = if number == libc::SYS_eventfd2 { b as i32 } else { 0 };
@@ -152,7 +165,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                     Owner::Kernel => return None,
                     Owner::Nobody => -libc::EBADF as i64,
                     Owner::Run(own) => match &own.object {
-                        Object::Kernel(real) => raw::call(number, [a, b, c, d, real.get(), args[5]]),
+                        Object::Kernel(real) => raw::call(number, [a, b, c, d, real.get(), f]),
                         _ => -libc::ENODEV as i64,
                     },
                 }
@@ -319,11 +332,15 @@ impl Parts {
     }
 }
 
-fn offset(given: bool, at: i64) -> Answer<Option<u64>> {
-    match given {
-        false => Ok(None),
-        true if at == -1 => Ok(None),
-        true => u64::try_from(at).map(Some).map_err(|_| Errno::INVALID),
+/// Where a call with an offset reads or writes: the newer ones (`takes_flags`) take -1 for where the description stands.
+fn place(takes_flags: bool, at: i64, flags: i64) -> Answer<Option<u64>> {
+    // A file system may support all flags, or none: this one lets a request be urgent, which changes nothing (preadv2(2)).
+    if takes_flags && flags as i32 & !libc::RWF_HIPRI != 0 {
+        return Err(Errno(libc::EOPNOTSUPP));
+    }
+    match at {
+        -1 if takes_flags => Ok(None),
+        at => u64::try_from(at).map(Some).map_err(|_| Errno::INVALID),
     }
 }
 
@@ -464,7 +481,19 @@ fn close_range(world: &World, from: u32, to: u32, flags: u32) -> i64 {
             _ => descriptors.close_on_exec(number, Some(true)).map(|_| ()),
         };
     }
-    // Of the kernel's numbers only those that the run itself may have: the simulator's lie among the others.
+    // Of the kernel's numbers those that programs were given: the simulator's lie among the others.
+    for number in descriptors.given_in(from, to) {
+        let [fd, command, flag] = [number, libc::F_SETFD, libc::FD_CLOEXEC].map(i64::from);
+        // SAFETY: numbers only, of a descriptor that is the program's.
+        unsafe {
+            if flags & CLOSE_ON_EXEC != 0 {
+                raw::call(libc::SYS_fcntl, [fd, command, flag, 0, 0, 0]);
+                continue;
+            }
+            raw::call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
+        }
+        descriptors.given.borrow_mut().remove(&number);
+    }
     0
 }
 
@@ -714,6 +743,12 @@ unsafe fn set_timer(
 ) -> Answer<i64> {
     const CANCEL_ON_SET: i32 = 2;
     if flags & !(libc::TFD_TIMER_ABSTIME | CANCEL_ON_SET) != 0 {
+        return Err(Errno::INVALID);
+    }
+    // Of any other timer the kernel takes the flag and ignores it: timerfd_setup_cancel, fs/timerfd.c.
+    let cancels = flags & (libc::TFD_TIMER_ABSTIME | CANCEL_ON_SET) == libc::TFD_TIMER_ABSTIME | CANCEL_ON_SET;
+    if cancels && timer(own)?.is_by_wall() {
+        escape(world, "timerfd_settime(TFD_TIMER_CANCEL_ON_SET)".into());
         return Err(Errno::INVALID);
     }
     // SAFETY: the caller's promise.

@@ -30,6 +30,7 @@ use eventfd::EventFd;
 use sim_core::{GroupId, Instant, NodeId, World};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use timerfd::TimerFd;
 /// The first number that a run gives out.
 pub(crate) const FIRST: i32 = 32;
 /// Where the kernel's own numbers go on, so that they never meet the run's.
-const KERNEL_FROM: i32 = 4096;
+pub(crate) const KERNEL_FROM: i32 = 4096;
 /// The greatest number that a process may ask for.
 const LAST: i32 = KERNEL_FROM - 1;
 /// As many as a process may have (`RLIMIT_NOFILE`).
@@ -364,6 +365,8 @@ pub(crate) struct Descriptors {
     counts: RefCell<Vec<u32>>,
     names: RefCell<Vec<Slot>>,
     unused: RefCell<Vec<u32>>,
+    /// The kernel's numbers that programs were given.
+    given: RefCell<BTreeSet<i32>>,
 }
 
 /// Whose a number is.
@@ -520,16 +523,7 @@ impl Descriptors {
         };
         self.counts.borrow_mut()[taken.group.0 as usize] -= 1;
         self.lowest.set(self.lowest.get().min(place));
-        if let Object::Other(other) = &taken.description.object {
-            other.number_closed();
-        }
-        if let Object::Socket(socket) = &taken.description.object
-            && world.actor_lives()
-            && Rc::strong_count(&taken.description) == 1
-        {
-            socket.linger(&taken.description, world);
-        }
-        drop(taken);
+        number_ends(world, taken);
         Ok(())
     }
 
@@ -538,9 +532,24 @@ impl Descriptors {
         let taken = |place: &usize| self.numbers.borrow().get(*place).is_some_and(Option::is_some);
         let place = place_of(number).filter(|place| number <= LAST || taken(place)).ok_or(Errno::BAD)?;
         let entry = Entry { node: world.acting_node(), group: world.acting_group(), close_on_exec, description };
-        let before = self.put(place, entry);
-        drop(before);
+        if let Some(before) = self.put(place, entry) {
+            number_ends(world, before);
+        }
         Ok(())
+    }
+
+    /// A number that the kernel gave out for a program, where it cannot meet the run's. In the kernel's convention.
+    pub(crate) fn give(&self, number: i64) -> i64 {
+        let number = keep_apart(number);
+        if number >= 0 {
+            self.given.borrow_mut().insert(number as i32);
+        }
+        number
+    }
+
+    /// The kernel's numbers between `from` and `to` that programs were given, both included.
+    fn given_in(&self, from: u32, to: u32) -> Vec<i32> {
+        self.given.borrow().iter().copied().filter(|number| (from..=to).contains(&(*number as u32))).collect()
     }
 
     /// The numbers of the run between `from` and `to`, both included.
@@ -552,8 +561,22 @@ impl Descriptors {
     }
 }
 
+/// What a description is told when one of its numbers leads to it no more, by close or dup2.
+fn number_ends(world: &World, entry: Entry) {
+    let own = &entry.description;
+    if let Object::Other(other) = &own.object {
+        other.number_closed();
+    }
+    if let Object::Socket(socket) = &own.object
+        && world.actor_lives()
+        && Rc::strong_count(own) == 1
+    {
+        socket.linger(own, world);
+    }
+}
+
 /// Moves a number that the kernel gave out to where it cannot meet the run's. In the kernel's convention.
-pub(crate) fn keep_apart(number: i64) -> i64 {
+fn keep_apart(number: i64) -> i64 {
     if !(FIRST as i64..KERNEL_FROM as i64).contains(&number) {
         return number;
     }

@@ -1,6 +1,7 @@
 //! timerfd_create(2): a timer that can be waited for. It fires to the nanosecond.
 
 use super::{Answer, Description, Errno};
+use sim_core::events::EventId;
 use sim_core::{Instant, World};
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,11 +17,23 @@ pub(crate) struct TimerFd {
     interval: Cell<Duration>,
     /// Expirations up to the last look that nobody has read.
     fired: Cell<u64>,
+    /// What wakes those who wait.
+    event: Cell<Option<EventId>>,
 }
 
 impl TimerFd {
     pub(crate) fn new(by_wall: bool) -> TimerFd {
-        TimerFd { by_wall, at: Cell::new(None), interval: Cell::new(Duration::ZERO), fired: Cell::new(0) }
+        TimerFd {
+            by_wall,
+            at: Cell::new(None),
+            interval: Cell::new(Duration::ZERO),
+            fired: Cell::new(0),
+            event: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn is_by_wall(&self) -> bool {
+        self.by_wall
     }
 
     /// Counts what has expired by now.
@@ -53,9 +66,11 @@ impl TimerFd {
 
     /// Sees to it that somebody who waits is woken when it fires.
     fn arm(&self, own: &Description) {
-        if let (Some(at), Some(world)) = (self.at.get(), World::current()) {
-            world.wake_at(at, own.observer());
+        let Some(world) = World::current() else { return };
+        if let Some(event) = self.event.take() {
+            world.unwake(event);
         }
+        self.event.set(self.at.get().map(|at| world.wake_at(at, own.observer())));
     }
 
     pub(crate) fn read(&self, own: &Description) -> Answer<u64> {
@@ -96,5 +111,13 @@ impl TimerFd {
         self.at.set((value != Duration::ZERO).then(|| world.now() + after));
         self.arm(own);
         before
+    }
+}
+
+impl Drop for TimerFd {
+    fn drop(&mut self) {
+        if let (Some(event), Some(world)) = (self.event.take(), World::current()) {
+            world.unwake(event);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     done, go_to, hold_dir, is_simulated, perform, real, real_call, set_umask, stat, umask, with_disk, with_volume,
     working_dir,
 };
-use crate::descriptors::{Answer, Description, Descriptors, Errno, KernelNumber, Object, Owner, calls, keep_apart};
+use crate::descriptors::{Answer, Description, Descriptors, Errno, KernelNumber, Object, Owner, calls};
 use crate::interpose::{errno, escape, escapes};
 use crate::raw;
 use libc::{c_char, timespec};
@@ -597,7 +597,7 @@ unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32
             }
             // SAFETY: as above.
             let fd = unsafe { raw::call(libc::SYS_openat, [dir, path, flags as i64, 0, 0, 0]) };
-            return kernel(keep_apart(fd));
+            return kernel(Descriptors::of(world).give(fd));
         }
     };
     let only_reads = flags & libc::O_ACCMODE == libc::O_RDONLY
@@ -654,7 +654,7 @@ fn open_real(world: &'static World, path: &[u8], flags: i32, mode: u32) -> Answe
     }
     // SAFETY: a C string that lives across the call, and numbers.
     let fd = unsafe { raw::call(libc::SYS_openat, [AT_CWD, name.as_ptr() as i64, flags as i64, mode as i64, 0, 0]) };
-    kernel(keep_apart(fd))
+    kernel(Descriptors::of(world).give(fd))
 }
 
 /// Everything that the node has written becomes durable: sync(2).

@@ -12,6 +12,7 @@
 //! | `dirs` | libc's streams of directories |
 //! | `maps` | memory maps of simulated files |
 //! | `sockets` | the names of Unix sockets |
+//! | `streams` | libc's streams of bytes |
 //! | `symbols` | libc's names for all this |
 //!
 //! A regular file of the real tree that is opened for reading only is not copied: as long as the node has not changed it, its bytes
@@ -28,6 +29,7 @@ mod open;
 mod real;
 pub(crate) mod sockets;
 pub(crate) mod stat;
+pub(crate) mod streams;
 pub(crate) mod symbols;
 
 use crate::descriptors::{Answer, Errno};
@@ -56,6 +58,7 @@ pub(crate) struct Files {
     processes: RefCell<BTreeMap<(NodeId, GroupId), Process>>,
     pub dirs: dirs::Streams,
     pub maps: maps::Maps,
+    pub streams: streams::Streams,
 }
 
 /// What the kernel keeps of a process's files.

@@ -78,8 +78,9 @@ impl Below for RealTree {
             kind,
             mode: found.st_mode & 0o7777,
             owner: (found.st_uid, found.st_gid),
+            // When it was read last changes by reading, also by runs before this one.
             times: [
-                Stamp::Wall(found.st_atime, found.st_atime_nsec as u32),
+                Stamp::Wall(found.st_mtime, found.st_mtime_nsec as u32),
                 Stamp::Wall(found.st_mtime, found.st_mtime_nsec as u32),
                 Stamp::Wall(found.st_ctime, found.st_ctime_nsec as u32),
             ],

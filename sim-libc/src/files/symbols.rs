@@ -1,9 +1,9 @@
 //! libc's names for calls about files.
 //!
 //! Most are one system call; the older ones are turned into those. Where libc does more than that (streams of directories,
-//! `realpath`, names of temporary files), it is done here, since libc's own calls to itself pass by no symbol.
+//! `realpath`, names of temporary files; streams of bytes in [`super::streams`]), it is done here, since libc's own calls to itself pass by no symbol.
 
-use super::calls::{self, CHMODAT, Route, canonical, route, text};
+use super::calls::{self, CHMODAT, canonical, text};
 use super::{dirs, maps, world};
 use crate::descriptors::{self, Answer, Errno};
 use crate::interpose::real::real;
@@ -19,7 +19,7 @@ const CWD: i64 = libc::AT_FDCWD as i64;
 ///
 /// # Safety
 /// As the system call.
-unsafe fn make(number: i64, args: [i64; 6]) -> i64 {
+pub(super) unsafe fn make(number: i64, args: [i64; 6]) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         let Some(world) = interpose::world() else { return raw::call(number, args) };
@@ -580,7 +580,7 @@ pub(crate) unsafe extern "C" fn mkdtemp(template: *mut c_char) -> *mut c_char {
 
 // ---- directories ----------------------------------------------------------------------------------------------------------
 
-fn address<T>(answer: Answer<*mut T>) -> *mut T {
+pub(super) fn address<T>(answer: Answer<*mut T>) -> *mut T {
     match answer {
         Ok(at) => at,
         Err(Errno(error)) => {
@@ -740,156 +740,6 @@ walks! {
     nftw64(each: *mut c_void, numbers: i32, flags: i32);
     glob(flags: i32, failed: *mut c_void, found: *mut c_void);
     glob64(flags: i32, failed: *mut c_void, found: *mut c_void);
-}
-
-// ---- streams of bytes -----------------------------------------------------------------------------------------------------
-
-/// Whether a path names something that only the run knows, so that libc's own open would not find it.
-fn is_the_runs_own(path: &[u8]) -> bool {
-    let Some(world) = world() else { return false };
-    match route(world, CWD, path, true) {
-        Ok(Route::Disk(path)) => super::with_volume(world, |volume| match volume.lookup(&path, true) {
-            Ok(inode) => volume.path_below(inode).is_none(),
-            // Removed by the run; the real one may be there still.
-            Err(_) => true,
-        }),
-        Ok(Route::Open(..)) => true,
-        Ok(Route::Kernel(_) | Route::Elsewhere) | Err(_) => false,
-    }
-}
-
-/// fopen(3) for reading of a file of the run: a stream over a copy of its bytes as they are now.
-fn copied(path: &[u8], mode: *const c_char) -> Answer<*mut c_void> {
-    let Some(world) = world() else { return Err(Errno::INVALID) };
-    let name = std::ffi::CString::new(path).map_err(|_| Errno::INVALID)?;
-    // SAFETY: C strings, buffers and numbers that live across the calls; one descriptor is closed here, the other becomes
-    // the stream's.
-    let memory = unsafe {
-        let opened = make(libc::SYS_openat, [CWD, name.as_ptr() as i64, libc::O_RDONLY as i64, 0, 0, 0]);
-        if opened < 0 {
-            return Err(Errno(-opened as i32));
-        }
-        let own = calls::description(world, opened);
-        let bytes = match own.as_deref().and_then(calls::file_of) {
-            Some(file) => {
-                let size = file.inode(world).map(|inode| super::with_volume(world, |volume| volume.size(inode)));
-                size.and_then(|size| file.read_bytes(world, Some(0), size as usize))
-            }
-            None => Err(Errno(libc::EISDIR)),
-        };
-        make(libc::SYS_close, [opened, 0, 0, 0, 0, 0]);
-        let bytes = bytes?;
-        let memory = raw::call(libc::SYS_memfd_create, [c"copy".as_ptr() as i64, 0, 0, 0, 0, 0]);
-        if memory < 0 {
-            return Err(Errno(-memory as i32));
-        }
-        raw::write_all(memory as i32, &bytes);
-        raw::call(libc::SYS_lseek, [memory, 0, 0, 0, 0, 0]);
-        memory
-    };
-    let stream = real!(
-        fdopen(memory as i32, mode): fn(i32, *const c_char) -> *mut c_void,
-        else std::ptr::null_mut()
-    );
-    if stream.is_null() { Err(Errno::INVALID) } else { Ok(stream) }
-}
-
-macro_rules! opens_stream {
-    ($($name:ident)*) => {$(
-        /// # Safety
-        /// As fopen(3).
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $name(path: *const c_char, mode: *const c_char) -> *mut c_void {
-            // SAFETY: the caller's promise: two C strings.
-            let given = unsafe { (text(path as i64), text(mode as i64)) };
-            if let (Some(world), (Ok(name), Ok(how))) = (interpose::world(), given) {
-                let writes = how.iter().any(|b| b"wa+".contains(b));
-                if !writes && is_the_runs_own(name) {
-                    return address(copied(name, mode));
-                }
-                let flags = if writes { libc::O_RDWR | libc::O_CREAT } else { libc::O_RDONLY };
-                // SAFETY: as above.
-                if !unsafe { escapes::may_open(world, "fopen", path, flags) } {
-                    return address(Err(Errno(libc::EPERM)));
-                }
-            }
-            real!(
-                $name(path, mode): fn(*const c_char, *const c_char) -> *mut c_void,
-                else std::ptr::null_mut()
-            )
-        }
-    )*};
-}
-
-opens_stream!(fopen fopen64);
-
-macro_rules! opens_stream_again {
-    ($($name:ident)*) => {$(
-        /// Of a path that is the system's alone: a stream that libc has made cannot be led elsewhere.
-        ///
-        /// # Safety
-        /// As freopen(3).
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C" fn $name(
-            path: *const c_char,
-            mode: *const c_char,
-            stream: *mut c_void,
-        ) -> *mut c_void {
-            // SAFETY: the caller's promise: two C strings, of which the first may be null.
-            let given = unsafe { (text(path as i64), text(mode as i64)) };
-            if let (Some(world), (Ok(name), Ok(how))) = (interpose::world(), given) {
-                let writes = how.iter().any(|b| b"wa+".contains(b));
-                let flags = if writes { libc::O_RDWR | libc::O_CREAT } else { libc::O_RDONLY };
-                // SAFETY: as above.
-                let mut allowed = unsafe { escapes::may_open(world, "freopen", path, flags) };
-                if allowed && !writes && is_the_runs_own(name) {
-                    escape(world, format!("freopen({:?})", String::from_utf8_lossy(name)));
-                    allowed = false;
-                }
-                if !allowed {
-                    return address(Err(Errno(libc::EPERM)));
-                }
-            }
-            real!(
-                $name(path, mode, stream): fn(*const c_char, *const c_char, *mut c_void) -> *mut c_void,
-                else std::ptr::null_mut()
-            )
-        }
-    )*};
-}
-
-opens_stream_again!(freopen freopen64);
-
-/// # Safety
-/// As tmpfile(3).
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn tmpfile() -> *mut c_void {
-    if let Some(world) = interpose::world() {
-        escape(world, "tmpfile".into());
-        return address(Err(Errno(libc::EPERM)));
-    }
-    real!(tmpfile(): fn() -> *mut c_void, else std::ptr::null_mut())
-}
-
-/// # Safety
-/// As tmpfile(3).
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn tmpfile64() -> *mut c_void {
-    // SAFETY: the call takes nothing.
-    unsafe { tmpfile() }
-}
-
-/// # Safety
-/// As fdopen(3).
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn fdopen(fd: i32, mode: *const c_char) -> *mut c_void {
-    if let Some(world) = interpose::world()
-        && !matches!(descriptors::Descriptors::of(world).owner(world, fd), descriptors::Owner::Kernel)
-    {
-        escape(world, format!("fdopen({fd})"));
-        return address(Err(Errno(libc::EPERM)));
-    }
-    real!(fdopen(fd, mode): fn(i32, *const c_char) -> *mut c_void, else std::ptr::null_mut())
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-//! What a program asks its machine: processors, process id, host name.
+//! What a program asks its machine: processors, memory, processor time, process id, host name.
 //!
 //! A simulated machine has one processor. That is what it has, since one thread runs at a time; and it is the one count
 //! that no quota of the real machine's control group can lower (std divides by it).
 
 use super::real::real;
-use super::{errno, world};
+use super::{errno, time, world};
 use crate::raw;
 use sim_core::{NodeId, ThreadId, World};
 
@@ -68,8 +68,13 @@ pub(super) unsafe extern "C" fn sched_getaffinity(pid: i32, len: usize, mask: *m
 /// None beyond the C calling convention.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn sysconf(name: i32) -> i64 {
-    if world().is_some() && (name == libc::_SC_NPROCESSORS_ONLN || name == libc::_SC_NPROCESSORS_CONF) {
-        return PROCESSORS;
+    if world().is_some() {
+        match name {
+            libc::_SC_NPROCESSORS_ONLN | libc::_SC_NPROCESSORS_CONF => return PROCESSORS,
+            libc::_SC_PHYS_PAGES => return (MEMORY_BYTES / PAGE_BYTES) as i64,
+            libc::_SC_AVPHYS_PAGES => return (MEMORY_BYTES / 2 / PAGE_BYTES) as i64,
+            _ => {}
+        }
     }
     real!(sysconf(name): fn(i32) -> i64, else -1)
 }
@@ -80,6 +85,22 @@ pub(super) unsafe extern "C" fn sysconf(name: i32) -> i64 {
 pub(super) unsafe extern "C" fn get_nprocs() -> i32 {
     // SAFETY: no preconditions.
     unsafe { sysconf(libc::_SC_NPROCESSORS_ONLN) as i32 }
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn get_phys_pages() -> i64 {
+    // SAFETY: no preconditions.
+    unsafe { sysconf(libc::_SC_PHYS_PAGES) }
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn get_avphys_pages() -> i64 {
+    // SAFETY: no preconditions.
+    unsafe { sysconf(libc::_SC_AVPHYS_PAGES) }
 }
 
 /// # Safety
@@ -237,13 +258,154 @@ pub(super) unsafe extern "C" fn gethostname(out: *mut u8, len: usize) -> i32 {
 /// As uname(2).
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn uname(out: *mut libc::utsname) -> i32 {
-    // SAFETY: the caller's promise; the kernel has checked the pointer where it returned 0.
-    unsafe {
-        let result = raw::call(libc::SYS_uname, [out as i64, 0, 0, 0, 0, 0]);
-        if let (Some(world), 0) = (world(), result) {
-            let name = &raw mut (*out).nodename;
-            write_name(world, name.cast(), 65);
+    // SAFETY: the caller's promise.
+    errno(unsafe {
+        match world() {
+            Some(world) => describe(world, out),
+            None => raw::call(libc::SYS_uname, [out as i64, 0, 0, 0, 0, 0]),
         }
-        errno(result) as i32
+    }) as i32
+}
+
+/// The same system on every machine, in the kernel's convention.
+///
+/// # Safety
+/// `out` is valid for a utsname, or null.
+pub(super) unsafe fn describe(world: &World, out: *mut libc::utsname) -> i64 {
+    // SAFETY: the caller's promise.
+    let Some(out) = (unsafe { out.as_mut() }) else { return -libc::EFAULT as i64 };
+    // SAFETY: a structure of bytes, for which zero is a value.
+    *out = unsafe { std::mem::zeroed() };
+    let places = [&mut out.sysname, &mut out.release, &mut out.version, &mut out.machine, &mut out.domainname];
+    for (place, text) in places.into_iter().zip(["Linux", "6.1.0", "#1 SMP", "x86_64", "(none)"]) {
+        place.iter_mut().zip(text.bytes()).for_each(|(place, byte)| *place = byte as libc::c_char);
     }
+    // SAFETY: a field of 65 bytes.
+    unsafe { write_name(world, out.nodename.as_mut_ptr().cast(), out.nodename.len()) };
+    0
+}
+
+// ---- memory and processor time ------------------------------------------------------------------------------------------
+
+/// A machine has as much memory, and half of it is free.
+const MEMORY_BYTES: u64 = 8 << 30;
+const PAGE_BYTES: u64 = 4096;
+/// What getrusage(2) says of a program's memory.
+const RESIDENT_KIB: i64 = 64 << 10;
+/// How finely times(2) counts (`_SC_CLK_TCK`).
+const TICK_NS: u64 = 10_000_000;
+
+/// In the kernel's convention.
+///
+/// # Safety
+/// `out` is valid for a sysinfo, or null.
+pub(super) unsafe fn show(world: &World, out: *mut libc::sysinfo) -> i64 {
+    // SAFETY: the caller's promise.
+    let Some(out) = (unsafe { out.as_mut() }) else { return -libc::EFAULT as i64 };
+    // SAFETY: a structure of numbers, for which zero is a value.
+    *out = unsafe { std::mem::zeroed() };
+    out.uptime = (world.read_monotonic_ns() / 1_000_000_000) as i64;
+    (out.totalram, out.freeram, out.mem_unit, out.procs) = (MEMORY_BYTES, MEMORY_BYTES / 2, 1, 1);
+    0
+}
+
+/// # Safety
+/// As sysinfo(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn sysinfo(out: *mut libc::sysinfo) -> i32 {
+    // SAFETY: the caller's promise.
+    errno(unsafe {
+        match world() {
+            Some(world) => show(world, out),
+            None => raw::call(libc::SYS_sysinfo, [out as i64, 0, 0, 0, 0, 0]),
+        }
+    }) as i32
+}
+
+/// The processor time of the acting process: nothing else uses the processor.
+fn processor_ns(world: &World) -> u64 {
+    time::read_ns(world, libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0)
+}
+
+/// In the kernel's convention.
+///
+/// # Safety
+/// `out` is valid for a rusage, or null.
+pub(super) unsafe fn usage(world: &World, of: i32, out: *mut libc::rusage) -> i64 {
+    if ![libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN, libc::RUSAGE_THREAD].contains(&of) {
+        return -libc::EINVAL as i64;
+    }
+    // SAFETY: the caller's promise.
+    let Some(out) = (unsafe { out.as_mut() }) else { return -libc::EFAULT as i64 };
+    // SAFETY: a structure of numbers, for which zero is a value.
+    *out = unsafe { std::mem::zeroed() };
+    // Nobody here has children.
+    if of != libc::RUSAGE_CHILDREN {
+        let us = processor_ns(world) / 1_000;
+        out.ru_utime = libc::timeval { tv_sec: (us / 1_000_000) as i64, tv_usec: (us % 1_000_000) as i64 };
+        out.ru_maxrss = RESIDENT_KIB;
+    }
+    0
+}
+
+/// # Safety
+/// As getrusage(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn getrusage(of: i32, out: *mut libc::rusage) -> i32 {
+    // SAFETY: the caller's promise.
+    errno(unsafe {
+        match world() {
+            Some(world) => usage(world, of, out),
+            None => raw::call(libc::SYS_getrusage, [of as i64, out as i64, 0, 0, 0, 0]),
+        }
+    }) as i32
+}
+
+/// In the kernel's convention.
+///
+/// # Safety
+/// `out` is valid for a tms, or null.
+pub(super) unsafe fn ticks(world: &World, out: *mut libc::tms) -> i64 {
+    let used = (processor_ns(world) / TICK_NS) as i64;
+    // SAFETY: the caller's promise.
+    if let Some(out) = unsafe { out.as_mut() } {
+        *out = libc::tms { tms_utime: used, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 };
+    }
+    (world.read_monotonic_ns() / TICK_NS) as i64
+}
+
+/// # Safety
+/// As times(2).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn times(out: *mut libc::tms) -> i64 {
+    // SAFETY: the caller's promise.
+    errno(unsafe {
+        match world() {
+            Some(world) => ticks(world, out),
+            None => raw::call(libc::SYS_times, [out as i64, 0, 0, 0, 0, 0]),
+        }
+    })
+}
+
+/// # Safety
+/// None beyond the C calling convention.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn clock() -> i64 {
+    match world() {
+        Some(world) => (processor_ns(world) / 1_000) as i64,
+        None => real!(clock(): fn() -> i64, else -1),
+    }
+}
+
+/// # Safety
+/// As getloadavg(3).
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn getloadavg(out: *mut f64, count: i32) -> i32 {
+    if world().is_none() {
+        return real!(getloadavg(out, count): fn(*mut f64, i32) -> i32, else -1);
+    }
+    let count = count.clamp(0, 3);
+    // SAFETY: the caller's promise: room for `count` numbers.
+    unsafe { std::ptr::write_bytes(out, 0, count as usize) };
+    count
 }

@@ -21,6 +21,7 @@ pub(crate) mod syscall;
 mod thread;
 pub(crate) mod time;
 
+use crate::files::streams;
 use crate::files::symbols as files;
 use crate::{process, threads, trap};
 use sim_core::{Verdict, World};
@@ -158,7 +159,8 @@ macro_rules! symbols {
 symbols! {
     entropy: getrandom getentropy arc4random arc4random_buf arc4random_uniform;
     time: clock_gettime gettimeofday time timespec_get nanosleep clock_nanosleep usleep sleep;
-    machine: sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np sched_getcpu getcpu sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname;
+    machine: sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np sched_getcpu getcpu sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname sysinfo
+        getrusage times clock getloadavg get_phys_pages get_avphys_pages;
     output: write writev;
     escapes: fork _Fork vfork clone daemon forkpty execve posix_spawn posix_spawnp system popen kill;
     files: open open64 openat openat64 creat creat64 __open_2 __open64_2 __openat_2 __openat64_2 lseek lseek64 fsync
@@ -173,8 +175,8 @@ symbols! {
         fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
         realpath __realpath_chk canonicalize_file_name mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64
         mkostemps mkostemps64 mkdtemp opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd
-        rewinddir seekdir telldir scandir scandir64 ftw ftw64 nftw nftw64 glob glob64 fopen fopen64 fdopen tmpfile
-        tmpfile64 freopen freopen64 mmap mmap64 munmap mremap mprotect;
+        rewinddir seekdir telldir scandir scandir64 ftw ftw64 nftw nftw64 glob glob64 mmap mmap64 munmap mremap mprotect;
+    streams: fopen fopen64 fdopen tmpfile tmpfile64 freopen freopen64 fileno fileno_unlocked;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
         thrd_detach thrd_yield thrd_sleep aio_read aio_read64 aio_write aio_write64 aio_fsync aio_fsync64 lio_listio

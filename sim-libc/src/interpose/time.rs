@@ -13,7 +13,7 @@ const TAI_AHEAD_S: u64 = 37;
 
 /// What a clock shows, ns; `None` if there is no such clock. Processor time is the virtual time of the run: nothing else
 /// uses the processor.
-fn read_ns(world: &World, clock: clockid_t) -> Option<u64> {
+pub(super) fn read_ns(world: &World, clock: clockid_t) -> Option<u64> {
     Some(match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_REALTIME_ALARM => world.read_wall_ns(),
         libc::CLOCK_TAI => world.read_wall_ns().saturating_add(TAI_AHEAD_S * SECOND_NS),
@@ -77,6 +77,16 @@ pub(crate) unsafe fn get_day(world: &World, out: *mut timeval) -> i64 {
 /// # Safety
 /// `request` is valid for reads, or null.
 pub(super) unsafe fn sleep_on(world: &'static World, clock: clockid_t, flags: i32, request: *const timespec) -> i64 {
+    // As libc and the kernel have it: one cannot wait for a thread's own processor time, nor by clocks that only show.
+    match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME | libc::CLOCK_TAI => {}
+        libc::CLOCK_PROCESS_CPUTIME_ID => {}
+        libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE => {
+            return -libc::EOPNOTSUPP as i64;
+        }
+        libc::CLOCK_REALTIME_ALARM | libc::CLOCK_BOOTTIME_ALARM => return -libc::EPERM as i64,
+        _ => return -libc::EINVAL as i64,
+    }
     if request.is_null() {
         return -libc::EFAULT as i64;
     }

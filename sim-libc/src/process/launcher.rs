@@ -360,6 +360,7 @@ impl Drop for Launcher {
 impl Forker {
     fn work(self) {
         signals::prepare_thread();
+        super::start::limit_descriptors();
         if self.limits.trap {
             // Where it is forbidden the runs go on without, and `guarantees` says so.
             let _ = trap::install();

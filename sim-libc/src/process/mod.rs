@@ -20,7 +20,7 @@ pub use jobs::{JobSlot, job_slots};
 pub use launcher::Launcher;
 pub use program::{Program, at_exit, can_take_over, exit_now, take_over};
 pub use signals::{catch_fatal_signals, watchdog};
-pub use start::{aslr_off, begin, exec_in_place, hermetic_command, threads};
+pub use start::{aslr_off, begin, exec_in_place, has_room_for_descriptors, hermetic_command, threads};
 
 pub(crate) use channel::{captured, note, task_line, write_captured};
 pub(crate) use signals::{STUCK_STATUS, handle, watch};

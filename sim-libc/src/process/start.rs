@@ -72,10 +72,35 @@ pub fn exec_in_place(mut command: Command) -> io::Error {
     command.exec()
 }
 
+/// As many descriptors as a process of a run may have: those of the run's numbers that are the kernel's behind them, and
+/// the simulator's own.
+const DESCRIPTORS: u64 = 1 << 16;
+
+/// Sets the limit of open descriptors to the same in all runs, as far as the hard limit goes.
+pub(super) fn limit_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a structure of numbers, which lives across the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = DESCRIPTORS.min(limit.rlim_max);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Whether there is room for the kernel's descriptors above those of the run.
+pub fn has_room_for_descriptors() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: as above.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 };
+    known && limit.rlim_cur >= 2 * crate::descriptors::KERNEL_FROM as u64
+}
+
 /// The first act of a process that [`hermetic_command`] started: closes the descriptor it was executed through and
 /// overwrites the 16 random bytes that the kernel leaves on every process's stack (getauxval(3), AT_RANDOM).
 pub fn begin() {
     const FIXED: [u8; 16] = *b"sim: no entropy!";
+    limit_descriptors();
     // SAFETY: close takes a number; closing one that is not open is EBADF. getauxval returns 0 or the address of 16
     // writable bytes on the main stack, which live as long as the process; libc has read them before any of our code ran.
     unsafe {

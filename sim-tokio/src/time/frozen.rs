@@ -51,7 +51,9 @@ pub async fn advance(duration: Duration) {
         if std::mem::replace(&mut waits, true) {
             return Poll::Ready(());
         }
-        World::with_current(|world| world.wake_at(world.now(), cx.waker().clone()));
+        World::with_current(|world| {
+            world.wake_at(world.now(), cx.waker().clone());
+        });
         Poll::Pending
     })
     .await
