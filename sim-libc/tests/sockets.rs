@@ -206,6 +206,51 @@ fn datagrams_travel_and_are_cut() {
     });
 }
 
+/// These options were kept and had no effect.
+#[test]
+fn recvmsg_tells_what_was_asked_about_a_datagram_and_what_is_not_modelled_is_refused() {
+    passes(|_| {
+        let (a, b) = (UdpSocket::bind(anywhere()).expect("a socket"), UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        let set = |level, name, on: i32| {
+            // SAFETY: numbers, and the address of one.
+            unsafe { check(libc::setsockopt(b.as_raw_fd(), level, name, (&raw const on).cast(), 4)) }
+        };
+        for name in [libc::IP_PKTINFO, libc::IP_RECVTOS] {
+            set(libc::IPPROTO_IP, name, 1).expect("an option");
+        }
+        for (name, value) in [(libc::SO_TIMESTAMP, 1), (libc::SO_PASSCRED, 1), (libc::SO_RCVLOWAT, 9)] {
+            let refused = set(libc::SOL_SOCKET, name, value).expect_err("not modelled");
+            assert_eq!(refused.raw_os_error(), Some(libc::ENOPROTOOPT));
+        }
+        set(libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1).expect("as it is");
+        let to = (Ipv4Addr::LOCALHOST, b.local_addr().expect("bound").port());
+        let receive = |room: usize| {
+            a.send_to(b"x", to).expect("sent");
+            let (mut byte, mut control) = ([0u8; 1], [0u64; 16]);
+            let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+            // SAFETY: a structure for which zero is a value; buffers of the lengths given, which live across the calls.
+            unsafe {
+                let mut message: libc::msghdr = std::mem::zeroed();
+                (message.msg_iov, message.msg_iovlen) = (&mut part, 1);
+                (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), room);
+                assert_eq!(libc::recvmsg(b.as_raw_fd(), &mut message, 0), 1);
+                let mut told = Vec::new();
+                let mut at = libc::CMSG_FIRSTHDR(&message);
+                while let Some(header) = at.as_ref() {
+                    let value = std::slice::from_raw_parts(libc::CMSG_DATA(at), header.cmsg_len - 16).to_vec();
+                    told.push((header.cmsg_level, header.cmsg_type, value));
+                    at = libc::CMSG_NXTHDR(&message, at);
+                }
+                (told, message.msg_flags)
+            }
+        };
+        let info = (libc::IPPROTO_IP, libc::IP_PKTINFO, vec![1, 0, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        let tos = (libc::IPPROTO_IP, libc::IP_TOS, vec![0]);
+        assert_eq!(receive(128), (vec![info.clone(), tos], 0));
+        assert_eq!(receive(32), (vec![info], libc::MSG_CTRUNC));
+    });
+}
+
 #[test]
 fn timeouts_of_sockets_take_virtual_time() {
     passes(|world| {

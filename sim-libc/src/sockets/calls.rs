@@ -1,6 +1,7 @@
 //! System calls on sockets, in the kernel's convention.
 
 use super::address::{self, Bytes};
+use super::options::Control;
 use super::pipe::PipeEnd;
 use super::{Received, Socket};
 use crate::descriptors::calls::{Parts, add, of, on, ours, parts};
@@ -246,6 +247,31 @@ unsafe fn send_message(
     }
 }
 
+/// Puts control messages behind each other, each begun at a multiple of eight bytes, and says so if one has no room: put_cmsg,
+/// net/core/scm.c.
+///
+/// # Safety
+/// The message's control part is valid for as many bytes as it says, or null.
+unsafe fn put_control(message: &mut msghdr, list: &[Control]) {
+    const HEAD: usize = size_of::<libc::cmsghdr>();
+    let room = if message.msg_control.is_null() { 0 } else { message.msg_controllen };
+    let mut used = 0;
+    for control in list {
+        let len = HEAD + control.value.len();
+        if used + len > room {
+            message.msg_flags |= libc::MSG_CTRUNC;
+            break;
+        }
+        let mut bytes = len.to_ne_bytes().to_vec();
+        bytes.extend([control.level, control.name].iter().flat_map(|n| n.to_ne_bytes()));
+        bytes.extend(&control.value);
+        // SAFETY: the caller's promise; there is room, as was just checked.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), message.msg_control.cast::<u8>().add(used), len) };
+        used = (used + len.next_multiple_of(8)).min(room);
+    }
+    message.msg_controllen = used;
+}
+
 unsafe fn receive_message(
     world: &'static World,
     own: &Rc<Description>,
@@ -260,9 +286,9 @@ unsafe fn receive_message(
             return Err(Errno(libc::EMSGSIZE));
         }
         let mut list = parts(message.msg_iov as i64, message.msg_iovlen as i64)?;
-        let Received { len, cut, from } = socket.receive(own, world, list.as_slices_mut(), flags)?;
-        message.msg_controllen = 0;
+        let Received { len, cut, from, control } = socket.receive(own, world, list.as_slices_mut(), flags)?;
         message.msg_flags = if cut { libc::MSG_TRUNC } else { 0 };
+        put_control(message, &control);
         match (from, message.msg_name.is_null()) {
             (Some(from), false) => from.write(message.msg_name.cast(), &mut message.msg_namelen)?,
             _ => message.msg_namelen = 0,

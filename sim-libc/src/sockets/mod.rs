@@ -20,7 +20,7 @@ mod unix;
 pub use crate::descriptors::epoll::{EpollId, Idle, step};
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use address::{Address, Bytes, Given};
-use options::{Kind, Options};
+use options::{Control, Kind, Options};
 use sim_core::{Instant, NodeId, World};
 use sim_net::Readiness;
 use std::cell::Cell;
@@ -52,6 +52,8 @@ pub(crate) struct Received {
     /// A datagram was longer than there was room for.
     pub cut: bool,
     pub from: Option<Bytes>,
+    /// What the program asked to be told about the datagram.
+    pub control: Vec<Control>,
 }
 
 /// What epoll says, from what the network says.
@@ -504,6 +506,7 @@ impl Socket {
                     len: if cut && flags & libc::MSG_TRUNC != 0 { whole } else { len },
                     cut,
                     from: from.map(|name| Bytes::of_unix(&name)),
+                    control: Vec::new(),
                 })
             }
             Body::Udp(udp) => {
@@ -517,6 +520,10 @@ impl Socket {
                     len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
                     cut,
                     from: Some(Bytes::of_family(from, self.kind.family == libc::AF_INET6)),
+                    control: match options.tells() {
+                        true => options.control(self.kind, udp.destination(from)?),
+                        false => Vec::new(),
+                    },
                 })
             }
         }

@@ -2,11 +2,13 @@
 //!
 //! Those with an effect are read where they have it: timeouts by the calls that wait, linger and the rest by the network.
 //! All others are kept for who asks, because no program can see more of them here than on its own machine's loopback:
-//! Nagle, quick acknowledgements, type of service, hops. An option that is not listed is refused (ENOPROTOOPT), as by
-//! a kernel without it.
+//! Nagle, quick acknowledgements, type of service, hops. What a datagram socket asks to be told with each datagram is told by
+//! recvmsg: the address it was sent to, and the type of service and hops of a network that carries neither. An option that is
+//! not listed, or would have an effect that is not modelled, is refused (ENOPROTOOPT), as by a kernel without it.
 
 use crate::descriptors::{Answer, Errno};
 use sim_net::{BindOptions, KeepAlive, TcpOptions};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What a socket is, as far as options ask.
@@ -133,6 +135,52 @@ impl Options {
     }
 }
 
+/// What recvmsg(2) tells of a datagram besides its bytes: level, type and value (cmsg(3)).
+pub(crate) struct Control {
+    pub level: i32,
+    pub name: i32,
+    pub value: Vec<u8>,
+}
+
+impl Options {
+    /// Whether anything is told with each datagram.
+    pub(crate) fn tells(&self) -> bool {
+        let asked = [self.packet_info, self.packet_info_v6, self.receive_tos, self.receive_class, self.receive_hops];
+        asked.iter().any(|asked| *asked != 0)
+    }
+
+    /// What is told of a datagram that was sent to `to`: of one by IPv4 what was asked at that level, also on a socket of
+    /// IPv6 (ip_cmsg_recv_offset, net/ipv4/ip_sockglue.c; ip6_datagram_recv_ctl, net/ipv6/datagram.c).
+    pub(crate) fn control(&self, kind: Kind, to: IpAddr) -> Vec<Control> {
+        const HOPS: i32 = 64;
+        let (v4, v6) = (libc::IPPROTO_IP, libc::IPPROTO_IPV6);
+        let interface: i32 = if to.to_canonical().is_loopback() { 1 } else { 2 };
+        let mut told = Vec::new();
+        let mut tell = |asked: i32, level, name, value: Vec<u8>| {
+            if asked != 0 {
+                told.push(Control { level, name, value });
+            }
+        };
+        if let IpAddr::V4(to) = to.to_canonical() {
+            // struct in_pktinfo: interface, address here, address in the packet.
+            let info = [&interface.to_ne_bytes()[..], &to.octets(), &to.octets()].concat();
+            tell(self.packet_info, v4, libc::IP_PKTINFO, info);
+            tell(self.receive_hops, v4, libc::IP_TTL, HOPS.to_ne_bytes().to_vec());
+            tell(self.receive_tos, v4, libc::IP_TOS, vec![0]);
+        }
+        if kind.family == libc::AF_INET6 {
+            let address = match to {
+                IpAddr::V4(to) => to.to_ipv6_mapped(),
+                IpAddr::V6(to) => to,
+            };
+            let info = [&address.octets()[..], &interface.to_ne_bytes()].concat();
+            tell(self.packet_info_v6, v6, libc::IPV6_PKTINFO, info);
+            tell(self.receive_class, v6, libc::IPV6_TCLASS, 0i32.to_ne_bytes().to_vec());
+        }
+        told
+    }
+}
+
 /// What values an option takes.
 enum Takes {
     /// 0 or 1: whatever is not 0 is kept as 1.
@@ -142,6 +190,8 @@ enum Takes {
     /// The same; -1 sets it to the default.
     RangeOr(i32, i32, i32),
     Any,
+    /// None but its default: what others would change is not modelled.
+    Only(i32),
     /// One byte of it, without the bits that congestion control has of a stream.
     TypeOfService,
 }
@@ -160,10 +210,10 @@ fn number(o: &mut Options, kind: Kind, level: i32, name: i32) -> Option<(&mut i3
             libc::SO_KEEPALIVE => (&mut o.keep_alive, Flag),
             libc::SO_DONTROUTE => (&mut o.dont_route, Flag),
             libc::SO_OOBINLINE => (&mut o.out_of_band_inline, Flag),
-            libc::SO_TIMESTAMP => (&mut o.time_stamps, Flag),
-            libc::SO_PASSCRED => (&mut o.pass_credentials, Flag),
+            libc::SO_TIMESTAMP => (&mut o.time_stamps, Only(0)),
+            libc::SO_PASSCRED => (&mut o.pass_credentials, Only(0)),
             libc::SO_PRIORITY => (&mut o.priority, Range(0, 6)),
-            libc::SO_RCVLOWAT => (&mut o.receive_low, Any),
+            libc::SO_RCVLOWAT => (&mut o.receive_low, Only(1)),
             _ => return None,
         },
         (libc::IPPROTO_TCP, name) if tcp => match name {
@@ -176,7 +226,7 @@ fn number(o: &mut Options, kind: Kind, level: i32, name: i32) -> Option<(&mut i3
             libc::TCP_KEEPCNT => (&mut o.keep_count, Range(1, 127)),
             libc::TCP_SYNCNT => (&mut o.syn_count, Range(1, 127)),
             libc::TCP_LINGER2 => (&mut o.linger2_s, Any),
-            libc::TCP_DEFER_ACCEPT => (&mut o.defer_accept_s, Any),
+            libc::TCP_DEFER_ACCEPT => (&mut o.defer_accept_s, Only(0)),
             libc::TCP_WINDOW_CLAMP => (&mut o.window_clamp, Any),
             libc::TCP_USER_TIMEOUT => (&mut o.user_timeout_ms, Range(0, i32::MAX)),
             libc::TCP_NOTSENT_LOWAT => (&mut o.not_sent_low, Any),
@@ -319,6 +369,8 @@ impl Options {
         *place = match takes {
             Takes::Flag => (given != 0) as i32,
             Takes::Any => given,
+            Takes::Only(default) if given == default => given,
+            Takes::Only(_) => return Err(Errno(libc::ENOPROTOOPT)),
             Takes::TypeOfService => given & if tcp { 0xfc } else { 0xff },
             Takes::Range(least, most) | Takes::RangeOr(least, most, _) if (least..=most).contains(&given) => given,
             Takes::RangeOr(_, _, default) if given == -1 => default,

@@ -118,6 +118,19 @@ impl Udp {
         Ok((whole?, from))
     }
 
+    /// Where a datagram from `from` was sent to: the socket's own address, or the machine's that leads to the sender.
+    pub fn destination(&self, from: SocketAddr) -> Answer<IpAddr> {
+        Ok(match self.name()? {
+            Some(own) if !own.ip().is_unspecified() => own.ip(),
+            _ if from.ip().is_loopback() => from.ip(),
+            _ => {
+                let [_, outward] = sim_net::interfaces()?;
+                let of_family = |ip: &IpAddr| ip.is_ipv4() == from.is_ipv4();
+                outward.addresses.iter().map(|(ip, _)| *ip).find(of_family).unwrap_or(from.ip())
+            }
+        })
+    }
+
     pub fn unread(&self) -> Answer<usize> {
         match &*self.bound.borrow() {
             Some(socket) => Ok(socket.unread()?),
