@@ -248,6 +248,11 @@ pub fn decided() -> impl Iterator<Item = &'static str> {
     DECIDED.into_iter().map(|(name, _)| name)
 }
 
+/// The names of all variables that change what a run of tests finds.
+pub fn of_the_shell() -> impl Iterator<Item = &'static str> {
+    decided().chain(PASSED_ON)
+}
+
 /// A line for each variable of the shell that this command ignores, and for each that it lets pass.
 pub fn environment_said(command: &str, lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let cli = Cli::command();

@@ -13,6 +13,7 @@ pub mod say;
 mod select;
 
 use crate::conformance::conformance;
+pub use args::of_the_shell;
 use args::{Cli, Command};
 use build::Kind;
 use clap::Parser;

@@ -3,6 +3,7 @@
 use super::Mode;
 use super::class::Class;
 use super::project::Built;
+use crate::app::of_the_shell;
 use crate::app::say::warn;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -137,11 +138,10 @@ fn one(file: &str, test: &str, binary: &Path, own: &Path, how: &How) -> Result<E
     let (results, output) = (own.join("results"), own.join("output"));
     let mut command = Command::new(binary);
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).current_dir(how.folder);
-    for name in
-        ["SIM_SEED", "SIM_SEEDS", "SIM_TAPE", "SIM_TRACE", "SIM_MODE", "SIM_INPLACE", "SIM_SHARD", "SIM_DROP_IN"]
-    {
+    // Whoever runs them is to find the same.
+    of_the_shell().chain(["SIM_DROP_IN"]).for_each(|name| {
         command.env_remove(name);
-    }
+    });
     command.env("CARGO_MANIFEST_DIR", how.folder).env("CARGO_PKG_NAME", "conformance");
     if how.mode != Mode::Off {
         command.envs([("SIM_DROP_IN", "1"), ("SIM_MODE", "sweep"), ("SIM_TEST_CRATE", file)]);
