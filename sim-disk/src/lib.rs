@@ -12,6 +12,7 @@
 //! | [`Handle`] | an open file of a program; closes itself |
 //! | [`DiskFaults`] | what may go wrong on a node's disk |
 //! | [`Profile`] | what the file system promises beyond POSIX |
+//! | [`CrashStates`] | everything that a power loss could leave of a volume |
 //!
 //! `model` is pure: time and chance come in, states go out; wakers are only kept for the device to wake. `api` is what
 //! fronts in the shape of tokio or of libc call.
@@ -37,15 +38,25 @@
 //! Not here: memory maps, extended attributes, more than one file system per node.
 
 mod api;
+mod control;
 mod device;
+mod drive;
 mod model;
+mod op;
+mod open_file;
 
 pub use api::{Handle, OpFuture, control, submit};
-pub use device::{Disk, FileId, Op, OpId, Reply};
+pub use device::{Disk, OpId};
+pub use model::attributes::{Change, Time};
 pub use model::below::{Below, BelowEntry, BelowKind};
-pub use model::crash::{Profile, Survivors};
+pub use model::bytes::Allocate;
+pub use model::crash::{Profile, Survivors, Tearing};
+pub use model::durable::{CrashState, CrashStates, SyncPoint};
 pub use model::errno::Errno;
 pub use model::faults::DiskFaults;
 pub use model::inode::{Entry, FileKind, InodeId, Stamp, Stat, User};
 pub use model::locks::{Holder, RangeLock};
-pub use model::volume::{Allocate, Change, OpenHow, Taken, Time, Volume};
+pub use model::tree::{OpenHow, Taken};
+pub use model::volume::Volume;
+pub use op::{Op, Reply};
+pub use open_file::FileId;

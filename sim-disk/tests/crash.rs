@@ -1,9 +1,8 @@
-//! What a power loss may leave, rule by rule: tiny programs are run over many seeds, and the states found must be exactly
-//! those that the rules allow. A state too many is a false alarm for users; one too few is a bug they will not find.
+//! What a power loss leaves, beyond the tiny programs of `crash_states`: whole pages, failed fsyncs, bounds, replay.
 
 use sim_core::device::Bench;
 use sim_core::{Instant, NodeId};
-use sim_disk::{OpenHow, Profile, Taken, Volume};
+use sim_disk::{OpenHow, Profile, SyncPoint, Taken, Volume};
 use std::collections::BTreeSet;
 
 const NODE: NodeId = NodeId(1);
@@ -27,10 +26,6 @@ impl Machine {
 
     fn write(&mut self, path: &str, at: usize, bytes: &[u8]) {
         self.with(path, true, |v, i| assert_eq!(v.write(i, at as u64, bytes, Instant::ZERO), Ok(bytes.len())));
-    }
-
-    fn set_len(&mut self, path: &str, len: u64) {
-        self.with(path, true, |v, i| v.set_len(i, len, Instant::ZERO)).expect("it fits");
     }
 
     fn sync(&mut self, path: &str) {
@@ -121,32 +116,6 @@ fn leaves_under_both(expected: &[&str], program: impl Fn(&mut Machine)) {
 }
 
 #[test]
-fn an_unsynced_overwrite_is_there_or_not() {
-    leaves_under_both(&["/f=aaa", "/f=bba"], |m| {
-        m.durable("/f", b"aaa");
-        m.write("/f", 0, b"bb");
-    });
-}
-
-#[test]
-fn a_synced_overwrite_is_there() {
-    leaves_under_both(&["/f=bba"], |m| {
-        m.durable("/f", b"aaa");
-        m.write("/f", 0, b"bb");
-        m.sync("/f");
-    });
-}
-
-#[test]
-fn a_page_survives_as_one_of_its_versions() {
-    leaves_under_both(&["/f=aaa", "/f=aba", "/f=abc"], |m| {
-        m.durable("/f", b"aaa");
-        m.write("/f", 1, b"b");
-        m.write("/f", 2, b"c");
-    });
-}
-
-#[test]
 fn pages_survive_apart_and_tear_at_sectors() {
     let all: Vec<String> = ["a", "b", "t"].iter().flat_map(|x| ["a", "b", "t"].map(|y| format!("/f={x}{y}"))).collect();
     leaves_under_both(&all.iter().map(String::as_str).collect::<Vec<_>>(), |m| {
@@ -187,118 +156,6 @@ fn an_append_keeps_its_size_and_its_bytes_apart() {
 }
 
 #[test]
-fn small_appends_survive_up_to_one_of_their_sizes() {
-    leaves_under_both(&["/f=a", "/f=a0", "/f=ab", "/f=a00", "/f=ab0", "/f=abc"], |m| {
-        m.durable("/f", b"a");
-        m.write("/f", 1, b"b");
-        m.write("/f", 2, b"c");
-    });
-}
-
-#[test]
-fn a_truncation_cuts_or_does_not() {
-    leaves_under_both(&["/f=aaaa", "/f=a"], |m| {
-        m.durable("/f", b"aaaa");
-        m.set_len("/f", 1);
-    });
-}
-
-#[test]
-fn bytes_that_were_cut_do_not_come_back_when_the_file_grows_again() {
-    leaves_under_both(&["/f=aaaa", "/f=a", "/f=a000"], |m| {
-        m.durable("/f", b"aaaa");
-        m.set_len("/f", 1);
-        m.set_len("/f", 4);
-    });
-}
-
-#[test]
-fn a_new_file_may_vanish() {
-    leaves_under_both(&["", "/f="], |m| m.write("/f", 0, b""));
-}
-
-#[test]
-fn syncing_a_new_file_keeps_its_name_on_linux_only() {
-    let program = |m: &mut Machine| {
-        m.write("/f", 0, b"a");
-        m.sync("/f");
-    };
-    leaves(Profile::Linux, &["/f=a"], program);
-    leaves(Profile::Strict, &["", "/f=a"], program);
-}
-
-#[test]
-fn syncing_the_directory_keeps_the_name_and_not_the_bytes() {
-    leaves_under_both(&["/f=", "/f=0", "/f=a"], |m| {
-        m.write("/f", 0, b"a");
-        m.sync("/");
-    });
-}
-
-#[test]
-fn a_new_directory_needs_its_parent_synced() {
-    let program = |m: &mut Machine| {
-        m.0.create_dir(b"/d", 0o755, Instant::ZERO).expect("it is new");
-        m.write("/d/f", 0, b"a");
-        m.sync("/d/f");
-        m.sync("/d");
-    };
-    leaves(Profile::Linux, &["/d/ /d/f=a"], program);
-    leaves(Profile::Strict, &["", "/d/ /d/f=a"], program);
-}
-
-#[test]
-fn a_removed_file_may_come_back_until_the_directory_is_synced() {
-    let remove = |m: &mut Machine| {
-        m.durable("/f", b"a");
-        m.0.remove_file(b"/f", Instant::ZERO).expect("it is there");
-    };
-    leaves_under_both(&["", "/f=a"], remove);
-    leaves_under_both(&[""], |m| {
-        remove(m);
-        m.sync("/");
-    });
-}
-
-#[test]
-fn a_rename_is_undecided_until_the_directory_is_synced() {
-    let rename = |m: &mut Machine| {
-        m.durable("/f", b"a");
-        m.write("/g", 0, b"b");
-        m.sync("/g");
-        m.rename("/g", "/f");
-    };
-    leaves(Profile::Linux, &["/f=a /g=b", "/f=b"], rename);
-    leaves(Profile::Strict, &["/f=a", "/f=a /g=b", "/f=b"], rename);
-    leaves_under_both(&["/f=b"], |m| {
-        rename(m);
-        m.sync("/");
-    });
-}
-
-#[test]
-fn a_rename_before_the_fsync_of_its_file_leaves_an_empty_file_under_the_final_name() {
-    let found = states(Profile::Linux, 3000, |m| {
-        m.durable("/f", b"a");
-        m.write("/g", 0, b"b");
-        m.rename("/g", "/f");
-    });
-    let has = |s: &str| found.contains(s);
-    assert!(has("/f=") && has("/f=0") && has("/f=b") && has("/f=a"), "{found:?}");
-    assert!(found.iter().all(|s| s.contains("/f=")), "the name is never without a file: {found:?}");
-}
-
-#[test]
-fn names_survive_in_order_on_linux_and_in_any_subset_under_strict() {
-    let program = |m: &mut Machine| {
-        m.write("/a", 0, b"");
-        m.write("/b", 0, b"");
-    };
-    leaves(Profile::Linux, &["", "/a=", "/a= /b="], program);
-    leaves(Profile::Strict, &["", "/a=", "/b=", "/a= /b="], program);
-}
-
-#[test]
 fn directories_that_change_places_never_end_up_below_themselves() {
     // Were the second move lost and the third kept, each of the two would lie in the other and both were lost.
     let found = states(Profile::Strict, 3000, |m| {
@@ -318,7 +175,7 @@ fn after_a_failed_fsync_the_retry_succeeds_and_the_bytes_are_lost() {
     leaves_under_both(&["/f=a"], |m| {
         m.durable("/f", b"a");
         m.write("/f", 0, b"b");
-        let fail = |v: &mut Volume, i| v.sync_fails(i);
+        let fail = |v: &mut Volume, i| v.sync_fails(i, SyncPoint::NOW);
         m.with("/f", false, fail);
         m.sync("/f");
         assert_eq!(m.read("/f"), b"b", "the page cache still shows it");
@@ -326,7 +183,7 @@ fn after_a_failed_fsync_the_retry_succeeds_and_the_bytes_are_lost() {
     leaves_under_both(&["/f=bc"], |m| {
         m.durable("/f", b"aa");
         m.write("/f", 0, b"b");
-        m.with("/f", false, |v, i| v.sync_fails(i));
+        m.with("/f", false, |v, i| v.sync_fails(i, SyncPoint::NOW));
         // Written again, the page is dirty again, and goes out whole.
         m.write("/f", 1, b"c");
         m.sync("/f");

@@ -1,92 +1,14 @@
 //! The device: operations that take time, faults, and the deaths of programs. With a hand-moved clock, without an executor.
 
+mod rig;
+
+use rig::{CREATE, NODE, Rig};
 use sim_core::choices::{Choices, Ratio};
 use sim_core::device::Bench;
-use sim_core::{Death, Device, Instant, NodeId};
-use sim_disk::{Disk, DiskFaults, Errno, FileId, Op, OpId, OpenHow, Reply};
+use sim_core::{Death, Instant, NodeId};
+use sim_disk::{DiskFaults, Errno, Op, OpenHow, Reply};
 use std::task::{Poll, Waker};
 use std::time::Duration;
-
-const NODE: NodeId = NodeId(1);
-const CREATE: OpenHow = OpenHow {
-    read: true,
-    write: true,
-    append: false,
-    truncate: false,
-    create: true,
-    exclusive: false,
-    directory: false,
-    no_follow: false,
-    path_only: false,
-    unnamed: false,
-    mode: 0o644,
-};
-
-struct Rig {
-    disk: Disk,
-    bench: Bench,
-}
-
-impl Rig {
-    fn new(bench: Bench) -> Rig {
-        let mut rig = Rig { disk: Disk::new(), bench };
-        rig.disk.node_added(NODE, "a", &mut rig.bench.cx(NodeId::OUTSIDE));
-        rig
-    }
-
-    fn seeded(seed: u64) -> Rig {
-        Rig::new(Bench::seeded(seed))
-    }
-
-    fn submit(&mut self, op: Op) -> OpId {
-        self.disk.submit(NODE, op, &mut self.bench.cx(NODE)).expect("its file is open")
-    }
-
-    /// Lets everything that is due happen.
-    fn settle(&mut self) {
-        while let Some(token) = self.bench.step() {
-            self.disk.on_event(token, &mut self.bench.cx(NodeId::OUTSIDE));
-        }
-    }
-
-    fn call(&mut self, op: Op) -> Result<Reply, Errno> {
-        let id = self.submit(op);
-        assert_eq!(self.disk.poll(id, Waker::noop()), Poll::Pending, "every call takes time");
-        self.settle();
-        let Poll::Ready(answer) = self.disk.poll(id, Waker::noop()) else { panic!("it completed") };
-        answer
-    }
-
-    fn open(&mut self, path: &str, how: OpenHow) -> FileId {
-        match self.call(Op::Open(path.into(), how)) {
-            Ok(Reply::Opened(file)) => file,
-            other => panic!("{path}: {other:?}"),
-        }
-    }
-
-    fn read(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
-        let how = OpenHow { read: true, ..OpenHow::default() };
-        let Reply::Opened(file) = self.call(Op::Open(path.into(), how))? else { panic!("not a file") };
-        let answer = self.call(Op::ReadAt(file, 0, 1 << 20));
-        self.disk.close(file, &mut self.bench.cx(NODE));
-        match answer? {
-            Reply::Bytes(bytes) => Ok(bytes),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn die(&mut self, how: Death) {
-        self.disk.node_died(NODE, how, &mut self.bench.cx(NodeId::OUTSIDE));
-    }
-
-    fn faults(&mut self, faults: DiskFaults) {
-        self.disk.set_faults(NODE, faults, &mut self.bench.cx(NodeId::OUTSIDE));
-    }
-
-    fn fired(&self, kind: &str) -> u64 {
-        self.bench.trace.fired_counts().get(kind).copied().unwrap_or(0)
-    }
-}
 
 #[test]
 fn kill_keeps_the_page_cache_and_power_off_need_not() {

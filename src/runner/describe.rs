@@ -72,6 +72,23 @@ fn event(d: &Deviation) -> String {
             format!("a packet of {} is {fate}", about("some link"))
         }
         "SO_REUSEPORT listener" => format!("{} is given to another of those who share the port", about("a connection")),
+        // The kind is in the lowest two bits (sim-disk, `Drive::draw`).
+        "how a read ends" | "how a write ends" | "how an fsync ends" | "how an open ends" => {
+            let end = match (value & 3, d.what.as_str()) {
+                (1, _) => "fails with EIO",
+                (2, "how an fsync ends") => "fails with ENOSPC",
+                (2, _) => "is cut short",
+                (_, "how an fsync ends") => "lies",
+                _ => "fails with EINTR",
+            };
+            let call = d.what.trim_start_matches("how ").trim_end_matches(" ends");
+            format!("{call} {end}: {}", about("some disk"))
+        }
+        "what decays under a read" if value & 3 == 1 => {
+            format!("a page cannot be read any more: {}", about("some disk"))
+        }
+        "what decays under a read" => format!("a bit rots: {}", about("some disk")),
+        "whether a page is written astray" => format!("an fsync writes one page over another: {}", about("some disk")),
         "latency of a disk operation" => format!("an operation takes longer than usual: {}", about("some disk")),
         "what a power loss keeps of a page" => format!("the power loss takes or tears {}", about("a page")),
         "which size a power loss keeps" => format!("the power loss takes the end of a file: {}", about("some disk")),
@@ -119,8 +136,12 @@ mod tests {
                 "at 2.5 s: no packet from (a, b) reaches c for 1 s",
             ),
             (
-                words("whether an fsync lies", "disk kv0 wal", 1, "kv0"),
-                "at 3.214 s, node kv0: whether an fsync lies: disk kv0 wal",
+                words("how an fsync ends", "disk kv0 wal errors", 3, "kv0"),
+                "at 3.214 s, node kv0: an fsync lies: disk kv0 wal errors",
+            ),
+            (
+                words("whether a power loss takes a name", "disk kv0 names of wal", 1, "kv0"),
+                "at 3.214 s, node kv0: whether a power loss takes a name: disk kv0 names of wal",
             ),
             (words("how rough a link is", "", 3, ""), "at 3.214 s: how rough a link is: 3"),
         ] {

@@ -2,8 +2,10 @@
 //!
 //! Both hold names only, so they are `Send` and `Sync`, and mean nothing once their program or their run has ended.
 
-use crate::device::{Disk, FileId, Op, OpId, Reply};
+use crate::device::{Disk, OpId};
 use crate::model::errno::Errno;
+use crate::op::{Op, Reply};
+use crate::open_file::FileId;
 use sim_core::{DeviceCx, NodeId, World, waiting_for};
 use std::future::Future;
 use std::io;

@@ -25,6 +25,7 @@ macro_rules! errnos {
 errnos! {
     EPERM = 1, "Operation not permitted.";
     ENOENT = 2, "No such file or directory.";
+    EINTR = 4, "Interrupted by a signal.";
     EIO = 5, "Input/output error.";
     ENXIO = 6, "There are no bytes from there on.";
     EBADF = 9, "The file is not open for this.";
@@ -44,6 +45,7 @@ errnos! {
     ENOTEMPTY = 39, "Directory not empty.";
     ELOOP = 40, "Too many symbolic links on the way.";
     EOPNOTSUPP = 95, "Operation not supported.";
+    EDQUOT = 122, "Disk quota exceeded.";
 }
 
 impl fmt::Display for Errno {

@@ -95,6 +95,7 @@ impl Entry {
     }
 }
 
+#[derive(Clone)]
 pub enum Kind {
     File(Content),
     /// A file whose bytes still lie in the tree below.
@@ -106,13 +107,14 @@ pub enum Kind {
     Foreign(Box<[u8]>),
 }
 
+#[derive(Clone)]
 pub struct BelowFile {
     pub path: Box<[u8]>,
     pub len: u64,
     pub identity: (u64, u64),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Directory {
     /// What everybody sees.
     pub entries: BTreeMap<Name, InodeId>,
@@ -125,6 +127,7 @@ pub struct Directory {
 }
 
 /// The directory of the tree below that shows through.
+#[derive(Clone)]
 pub struct Lower {
     pub path: Box<[u8]>,
     /// Names that were looked up there: from then on they are what `entries` says.
@@ -133,6 +136,7 @@ pub struct Lower {
     pub listed: bool,
 }
 
+#[derive(Clone)]
 pub struct Inode {
     pub kind: Kind,
     /// Its identity for choices: disk, path at its creation, how many of that path there were before.

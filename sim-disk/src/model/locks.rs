@@ -33,7 +33,7 @@ impl RangeLock {
 }
 
 /// The locks of one file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Locks {
     /// Descriptions that hold it whole, and whether alone.
     whole: Vec<(u64, bool)>,

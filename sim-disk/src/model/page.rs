@@ -3,7 +3,8 @@
 //! Reading touches `now` alone, however much is unsynced. Versions are kept as what was written (a small write costs its
 //! bytes, a whole page one shared block) and put together only at a power loss.
 
-use super::crash::Fate;
+use super::crash::{Fate, Versions};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Bytes of a page.
@@ -19,11 +20,13 @@ pub fn zeros() -> Block {
 }
 
 /// One unsynced change of a page; `seq` is the ordinal of the write or truncation in its file.
+#[derive(Clone)]
 struct Change {
     seq: u32,
     what: What,
 }
 
+#[derive(Clone)]
 enum What {
     Bytes(u16, Box<[u8]>),
     Whole(Block),
@@ -31,9 +34,42 @@ enum What {
     Cut(u16),
 }
 
+impl Change {
+    /// The sectors it may have changed, a bit for each.
+    fn sectors(&self) -> u8 {
+        let (from, to) = match &self.what {
+            What::Bytes(offset, bytes) => (*offset as usize, *offset as usize + bytes.len()),
+            What::Whole(_) => (0, PAGE),
+            What::Cut(from) => (*from as usize, PAGE),
+        };
+        sectors(from, to)
+    }
+
+    /// A truncation that took the whole page: its blocks are free.
+    fn frees(&self) -> bool {
+        matches!(self.what, What::Cut(0))
+    }
+}
+
+/// The sectors that hold the bytes `from..to` of a page, a bit for each.
+fn sectors(from: usize, to: usize) -> u8 {
+    let upto = |n: usize| ((1u16 << n) - 1) as u8;
+    upto(to.div_ceil(SECTOR)) & !upto(from / SECTOR)
+}
+
+/// What the medium did to a page, over bytes that stay what they were: a write over it lifts it.
+#[derive(Clone, Default)]
+struct Damage {
+    /// A latent sector error: the page cannot be read, nor written in part.
+    unreadable: bool,
+    /// Bytes that rotted, and which of their bits.
+    flips: Vec<(u16, u8)>,
+}
+
 /// One page.
 ///
 /// Version 0 is `durable`, version k what it was after the k-th change. Invariant: without changes, `now` is durable.
+#[derive(Clone)]
 pub struct Page {
     now: Block,
     /// `None` is a hole: zeros.
@@ -45,20 +81,74 @@ pub struct Page {
     pub episode: u32,
     /// False once a truncation has cut it all: it takes no space.
     pub allocated: bool,
+    damage: Option<Box<Damage>>,
 }
 
 impl Page {
     pub fn hole(episode: u32) -> Page {
-        Page { now: zeros(), durable: None, changes: Vec::new(), stranded: 0, episode, allocated: true }
+        Page { now: zeros(), durable: None, changes: Vec::new(), stranded: 0, episode, allocated: true, damage: None }
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        &self.now
+    /// Appends its bytes to `out`. It must be readable.
+    pub fn read(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&self.now[range.clone()]);
+        let Some(damage) = &self.damage else { return };
+        assert!(!damage.unreadable, "an unreadable page was read");
+        for (at, bits) in damage.flips.iter().filter(|(at, _)| range.contains(&(*at as usize))) {
+            out[begin + *at as usize - range.start] ^= bits;
+        }
     }
 
-    /// Whether an fsync would write it.
-    pub fn is_dirty(&self) -> bool {
-        self.changes.len() > self.stranded
+    /// Whether it can be read, and written in part.
+    pub fn is_readable(&self) -> bool {
+        !self.damage.as_ref().is_some_and(|d| d.unreadable)
+    }
+
+    /// Whether the medium holds it and memory need not: what can be damaged.
+    pub fn is_clean(&self) -> bool {
+        self.changes.is_empty() && self.allocated && self.durable.is_some()
+    }
+
+    /// A latent sector error strikes it.
+    pub fn becomes_unreadable(&mut self) {
+        self.damage.get_or_insert_default().unreadable = true;
+    }
+
+    /// A bit of it rots.
+    pub fn rots(&mut self, bit: usize) {
+        self.damage.get_or_insert_default().flips.push(((bit / 8) as u16, 1 << (bit % 8)));
+    }
+
+    /// Its bytes on the medium, if all of it is there; zeros for a hole.
+    pub fn on_medium(&self) -> Block {
+        self.durable.clone().unwrap_or_else(zeros)
+    }
+
+    /// Its bytes as everybody reads them.
+    pub fn in_memory(&self) -> Block {
+        self.now.clone()
+    }
+
+    /// Other bytes than those written lie there.
+    pub fn is_misled(&mut self, bytes: Block) {
+        debug_assert!(!self.is_unsettled());
+        (self.now, self.durable, self.damage) = (bytes.clone(), Some(bytes), None);
+    }
+
+    /// What is written over is no longer damaged.
+    fn mend(&mut self, written: Range<usize>) {
+        let Some(damage) = &mut self.damage else { return };
+        damage.flips.retain(|(at, _)| !written.contains(&(*at as usize)));
+        damage.unreadable &= written.len() < PAGE;
+        if !damage.unreadable && damage.flips.is_empty() {
+            self.damage = None;
+        }
+    }
+
+    /// Whether an fsync that began after the change `through` would write it.
+    pub fn is_dirty(&self, through: u32) -> bool {
+        self.changes.get(self.stranded).is_some_and(|c| c.seq <= through)
     }
 
     /// Whether a power loss could take something of it.
@@ -70,9 +160,20 @@ impl Page {
         self.changes.len()
     }
 
+    /// What the unsynced changes take in memory, beside what everybody reads.
+    pub fn pending_bytes(&self) -> usize {
+        let bytes = |c: &Change| match &c.what {
+            What::Bytes(_, bytes) => bytes.len() + 64,
+            What::Whole(_) => PAGE + 64,
+            What::Cut(_) => 64,
+        };
+        self.changes.iter().map(bytes).sum()
+    }
+
     pub fn write(&mut self, seq: u32, offset: usize, bytes: &[u8]) {
         debug_assert!(offset + bytes.len() <= PAGE);
         self.allocated = true;
+        self.mend(offset..offset + bytes.len());
         let what = if bytes.len() == PAGE {
             self.now = Rc::from(bytes);
             What::Whole(self.now.clone())
@@ -87,30 +188,57 @@ impl Page {
     /// A truncation cut the page from `from` on.
     pub fn cut(&mut self, seq: u32, from: usize) {
         self.allocated &= from > 0;
+        self.mend(from..PAGE);
         Rc::make_mut(&mut self.now)[from..].fill(0);
         self.changes.push(Change { seq, what: What::Cut(from as u16) });
     }
 
-    /// What everybody reads is durable now.
-    pub fn commit(&mut self) {
-        self.durable = Some(self.now.clone());
-        self.changes.clear();
-        self.stranded = 0;
+    /// What everybody read after the change `through` is durable now.
+    pub fn commit(&mut self, through: u32) {
+        self.settle_first(self.until(through));
         self.episode += 1;
     }
 
     /// An fsync failed: what was to be written counts as clean.
-    pub fn strand(&mut self) {
-        self.stranded = self.changes.len();
+    pub fn strand(&mut self, through: u32) {
+        self.stranded = self.until(through);
     }
 
-    /// Early write-back of the oldest `count` changes. Not for stranded ones.
+    /// Early write-back of the oldest `count` changes, as far as no truncation stands in the way: what was written after one
+    /// that freed the page lies in new blocks, which are the file's only once the truncation is durable. Not for stranded ones.
     pub fn write_back(&mut self, count: usize) {
-        if self.stranded > 0 {
-            return;
+        if self.stranded == 0 {
+            let freed = self.changes.iter().position(Change::frees);
+            self.settle_first(count.min(freed.unwrap_or(count)));
         }
-        self.durable = self.version(count);
-        self.changes.drain(..count);
+    }
+
+    /// A truncation is durable: no version from before it is left.
+    pub fn settle_cuts(&mut self, through: u32) {
+        self.settle_first(self.least(through));
+    }
+
+    fn settle_first(&mut self, count: usize) {
+        if count == self.changes.len() {
+            if count > 0 {
+                self.durable = Some(self.now.clone());
+            }
+            self.changes.clear();
+        } else if count > 0 {
+            self.durable = self.version(count);
+            self.changes.drain(..count);
+        }
+        self.stranded = self.stranded.saturating_sub(count);
+    }
+
+    fn until(&self, through: u32) -> usize {
+        self.changes.iter().take_while(|c| c.seq <= through).count()
+    }
+
+    /// The oldest version that truncations up to `kept` leave.
+    fn least(&self, kept: u32) -> usize {
+        let cut = |c: &Change| c.seq <= kept && matches!(c.what, What::Cut(_));
+        self.changes.iter().rposition(cut).map_or(0, |i| i + 1)
     }
 
     /// The page after the first `k` changes; `None` is a hole.
@@ -118,8 +246,10 @@ impl Page {
         if k == self.changes.len() && k > 0 {
             return Some(self.now.clone());
         }
+        // What came before a whole page was written no longer shows.
+        let whole = self.changes[..k].iter().rposition(|c| matches!(c.what, What::Whole(_))).unwrap_or(0);
         let mut block = self.durable.clone();
-        for change in &self.changes[..k] {
+        for change in &self.changes[whole..k] {
             match &change.what {
                 What::Whole(b) => block = Some(b.clone()),
                 What::Bytes(offset, bytes) => {
@@ -132,39 +262,43 @@ impl Page {
         block
     }
 
-    /// The versions a power loss may leave, oldest first, if truncations up to `cut_kept` survived and those from
-    /// `cut_lost` on did not.
-    pub fn allowed(&self, cut_kept: Option<u32>, cut_lost: Option<u32>) -> Vec<usize> {
-        let until = |bound: &dyn Fn(u32) -> bool| self.changes.iter().take_while(|c| bound(c.seq)).count();
-        let least = cut_kept.map_or(0, |seq| until(&|s| s <= seq));
-        let most = cut_lost.map_or(self.changes.len(), |seq| until(&|s| s < seq));
-        let mut versions: Vec<usize> = (least..=most).filter(|k| *k == 0 || *k > self.stranded).collect();
-        if versions.is_empty() {
+    /// What a power loss may leave, if truncations up to the change `kept` survived and those after it did not, and the file
+    /// ends `len` bytes after the page begins.
+    pub fn versions(&self, kept: u32, len: u64) -> Versions {
+        let least = self.least(kept);
+        let freed = self.changes.iter().position(|c| c.seq > kept && c.frees());
+        let most = freed.unwrap_or(self.changes.len());
+        let mut allowed: Vec<usize> = (least..=most).filter(|k| *k == 0 || *k > self.stranded).collect();
+        if allowed.is_empty() {
             // Given up by a failed fsync and cut by a truncation that survived: the cut is what is left.
-            versions.push(least);
+            allowed.push(least);
         }
-        versions
+        let visible = sectors(0, len.min(PAGE as u64) as usize);
+        // The sectors in which each differs from the one before it.
+        let between = |w: &[usize]| self.changes[w[0]..w[1]].iter().fold(0, |all, c| all | c.sectors()) & visible;
+        let changed = allowed.windows(2).map(between).collect();
+        Versions { allowed, changed }
     }
 
-    /// Becomes what a power loss left. True if that is not the newest of `allowed`, and whether it is torn.
-    pub fn settle(&mut self, allowed: &[usize], fate: Fate) -> Loss {
-        let newest_index = *allowed.last().expect("at least one version is allowed");
+    /// Becomes what a power loss left.
+    pub fn settle(&mut self, versions: &Versions, fate: Fate) -> Loss {
+        let newest_index = *versions.allowed.last().expect("at least one version is allowed");
         let newest = self.version(newest_index);
         let (kept, loss) = match fate {
             Fate::Newest => (newest, Loss::Nothing),
-            Fate::Older(i) => (self.version(allowed[i]), Loss::Lost),
-            Fate::Torn { older, newest_sectors } => {
-                let old = self.version(allowed[older]).unwrap_or_else(zeros);
-                let new = newest.unwrap_or_else(zeros);
+            Fate::Older(i) => (self.version(versions.allowed[i]), Loss::Lost),
+            Fate::Torn { older, newer, sectors } => {
+                let old = self.version(versions.allowed[older]).unwrap_or_else(zeros);
+                let new = self.version(versions.allowed[newer]).unwrap_or_else(zeros);
                 let mut mix = old.clone();
                 let bytes = Rc::make_mut(&mut mix);
-                for sector in (0..PAGE / SECTOR).filter(|s| newest_sectors >> s & 1 == 1) {
+                for sector in (0..PAGE / SECTOR).filter(|s| sectors >> s & 1 == 1) {
                     let range = sector * SECTOR..(sector + 1) * SECTOR;
                     bytes[range.clone()].copy_from_slice(&new[range]);
                 }
-                let loss = if mix == new {
+                let loss = if mix == newest.unwrap_or_else(zeros) {
                     Loss::Nothing
-                } else if mix == old {
+                } else if mix == old || mix == new {
                     Loss::Lost
                 } else {
                     Loss::Torn

@@ -120,10 +120,14 @@ pub fn bytes_of(runs: &str) -> Vec<u8> {
 
 /// `aaab` → `a3b1`.
 pub fn runs_of(bytes: &[u8]) -> String {
-    let mut runs = String::new();
-    for run in bytes.chunk_by(|a, b| a == b) {
-        runs.push(if run[0] == 0 { '.' } else { run[0] as char });
-        runs.push_str(&run.len().to_string());
+    let (mut runs, mut rest) = (String::new(), bytes);
+    while let Some(first) = rest.first() {
+        let same = [*first; 64];
+        let chunks = rest.chunks_exact(64).take_while(|chunk| *chunk == same).count() * 64;
+        let len = chunks + rest[chunks..].iter().take_while(|byte| *byte == first).count();
+        runs.push(if *first == 0 { '.' } else { *first as char });
+        runs.push_str(&len.to_string());
+        rest = &rest[len..];
     }
     runs
 }

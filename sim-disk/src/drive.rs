@@ -1,0 +1,239 @@
+//! One machine's drive: its volume, what goes wrong with it, and how long an operation takes.
+//!
+//! | operation | base latency | source |
+//! |---|---|---|
+//! | open, stat, rename, … | 10 µs | a warm system call behind a thread pool's hand-over |
+//! | read | 15 µs, 1 µs for each 8 KiB | page cache |
+//! | write | 10 µs, 1 µs for each 4 KiB | page cache |
+//! | fsync, fdatasync | 500 µs, 2 µs for each dirty page | NVMe without power-loss protection |
+//! | seek | 1 µs | no I/O |
+//!
+//! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
+//!
+//! All that may strike an operation is drawn when it begins. Each operation of a class asks the same questions, whatever the
+//! faults are: those are only the laws of the answers.
+
+use crate::model::content::Decay;
+use crate::model::durable::SyncPoint;
+use crate::model::errno::Errno;
+use crate::model::faults::DiskFaults;
+use crate::model::inode::InodeId;
+use crate::model::volume::Volume;
+use crate::op::{Class, Op};
+use sim_core::choices::{Law, Ratio, Stream};
+use sim_core::{DeviceCx, NodeId, hash};
+use std::collections::BTreeSet;
+use std::task::Waker;
+use std::time::Duration;
+
+/// The greatest tail, in bases.
+const TAIL_MAX: u64 = 32;
+
+/// A node's disk and its faults.
+pub(crate) struct Drive {
+    pub volume: Volume,
+    faults: DiskFaults,
+    /// The files, by key, whose operations of a class go on failing.
+    stuck: BTreeSet<(u64, Class)>,
+    /// Since the faults were set, a page went to the place of another.
+    strayed: bool,
+    /// Nothing damages its bytes: the budget went to other disks.
+    pub spared: bool,
+    /// How many operations have begun, and who waits for one.
+    operations: u64,
+    awaited: Vec<(u64, Waker)>,
+}
+
+/// How an operation ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Works,
+    Fails(Errno),
+    /// It transfers less than it could; how much is drawn from this.
+    Short(u64),
+    /// An fsync that does nothing and says it did.
+    Lies,
+}
+
+/// What was drawn for an operation when it began.
+#[derive(Clone, Copy)]
+pub(crate) struct Course {
+    pub fate: Fate,
+    /// What an fsync covers: what was written before it began.
+    pub covers: SyncPoint,
+    /// What the medium does to a page that is read.
+    pub decay: Option<(Decay, u64)>,
+    /// Unless it is 0, an fsync writes one page to the place of another.
+    pub astray: u64,
+}
+
+impl Course {
+    /// Nothing strikes it.
+    pub const CALM: Course = Course { fate: Fate::Works, covers: SyncPoint::NOW, decay: None, astray: 0 };
+}
+
+/// How an operation goes, and the address of its questions.
+pub(crate) struct Drawn {
+    pub latency: Duration,
+    pub course: Course,
+    pub key: u64,
+    pub n: u32,
+}
+
+impl Drive {
+    pub fn new(volume: Volume) -> Drive {
+        Drive {
+            volume,
+            faults: DiskFaults::default(),
+            stuck: BTreeSet::new(),
+            strayed: false,
+            spared: false,
+            operations: 0,
+            awaited: Vec::new(),
+        }
+    }
+
+    pub fn faults(&self) -> DiskFaults {
+        self.faults
+    }
+
+    /// Other faults from now on. Those that stuck no longer do.
+    pub fn set_faults(&mut self, faults: DiskFaults) {
+        self.faults = faults;
+        self.volume.full = faults.full;
+        self.stuck.clear();
+        self.strayed = false;
+    }
+
+    /// Whether so many operations have begun; if not, `waker` is woken when they have.
+    pub fn await_operation(&mut self, count: u64, waker: &Waker) -> bool {
+        if self.operations >= count {
+            return true;
+        }
+        if !self.awaited.iter().any(|(c, w)| *c == count && w.will_wake(waker)) {
+            self.awaited.push((count, waker.clone()));
+        }
+        false
+    }
+
+    /// Asks how long an operation on `subject` takes, how it ends, and what it meets.
+    pub fn draw(&mut self, node: NodeId, op: &Op, subject: InodeId, cx: &mut DeviceCx<'_>) -> Drawn {
+        self.operations += 1;
+        let begun = self.operations;
+        for (_, waker) in self.awaited.extract_if(.., |(count, _)| *count <= begun) {
+            cx.wake(waker);
+        }
+        let (volume, faults) = (&mut self.volume, &self.faults);
+        let (file_key, n) = volume.next_operation(subject);
+        let words = |what: &str| format!("disk {} {} {what}", volume.node_name(), volume.born_as(subject));
+        let key_of = |question, what, cx: &mut DeviceCx<'_>| {
+            let key = if question == 0 { file_key } else { hash::key(&[file_key, question]) };
+            cx.choices.name_key(key, || words(what));
+            key
+        };
+        let class = op.class();
+
+        // What ends an operation early, and the name of the question. The other operations end as they should.
+        let ends = match class {
+            Class::Read => Some(([faults.read_error, faults.short_read, faults.interrupted], "how a read ends")),
+            Class::Write => Some(([faults.write_error, faults.short_write, faults.interrupted], "how a write ends")),
+            Class::Sync => Some(([faults.sync_error, faults.sync_full, faults.sync_lie], "how an fsync ends")),
+            Class::Open => Some(([faults.open_error, Ratio::NEVER, faults.interrupted], "how an open ends")),
+            Class::Name | Class::Free => None,
+        };
+        let answer = ends.map_or(0, |(odds, question)| {
+            let key = key_of(1, "errors", cx);
+            cx.ask(Stream::DISK, key, n, Law::Kinds(odds.map(Ratio::threshold)), question)
+        });
+        let mut fate = match (answer & 3, class) {
+            (0, _) => Fate::Works,
+            (1, _) => Fate::Fails(Errno::EIO),
+            (2, Class::Sync) => Fate::Fails(Errno::ENOSPC),
+            (2, _) => Fate::Short(answer >> 2),
+            (_, Class::Sync) => Fate::Lies,
+            (_, _) => Fate::Fails(Errno::EINTR),
+        };
+        if self.stuck.contains(&(file_key, class)) {
+            fate = Fate::Fails(Errno::EIO);
+        } else if faults.error_sticks && fate == Fate::Fails(Errno::EIO) {
+            self.stuck.insert((file_key, class));
+        }
+
+        let damage = |ratio: Ratio| if self.spared { Ratio::NEVER } else { ratio };
+        let mut decay = None;
+        if class == Class::Read {
+            let key = key_of(8, "decay", cx);
+            let odds = [damage(faults.latent_error), damage(faults.bit_rot), Ratio::NEVER];
+            let law = Law::Kinds(odds.map(Ratio::threshold));
+            let answer = cx.ask(Stream::DISK, key, n, law, "what decays under a read");
+            let how = if answer & 3 == 1 { Decay::Unreadable } else { Decay::Rot };
+            decay = (answer != 0).then_some((how, answer >> 2));
+        }
+        let mut astray = 0;
+        if class == Class::Sync {
+            let key = key_of(9, "stray writes", cx);
+            let ratio = if self.strayed { Ratio::NEVER } else { damage(faults.misdirected) };
+            astray = cx.ask(Stream::DISK, key, n, Law::Event(ratio), "whether a page is written astray");
+        }
+
+        let base_ns = match op {
+            Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
+            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4,
+            Op::Sync(_) | Op::SyncData(_) => 500_000 + 2_000 * volume.dirty_pages(subject),
+            Op::Seek(..) | Op::SeekData(..) => 1_000,
+            _ => 10_000,
+        };
+        let law = Law::Rare { p: Ratio::new(1, 16), max: TAIL_MAX * 64 };
+        let key = key_of(0, "latency", cx);
+        let tail = cx.ask(Stream::DISK, key, n, law, "latency of a disk operation");
+        let mut latency_ns = base_ns + base_ns / 64 * tail;
+        if faults.slow_factor > 1 {
+            latency_ns = latency_ns.saturating_mul(faults.slow_factor as u64);
+            cx.fired(node, "disk.slow", || format!("{} {}", op.name(), words("")));
+        }
+        let (key, law) = (key_of(2, "stalls", cx), Law::Chance(faults.stall));
+        if cx.ask(Stream::DISK, key, n, law, "whether a disk operation stalls") != 0 {
+            latency_ns = latency_ns.saturating_add(sim_core::nanos(faults.stall_for));
+            cx.fired(node, "disk.stall", || format!("{} {}", op.name(), words("")));
+        }
+        let latency = Duration::from_nanos(latency_ns);
+        match class {
+            Class::Read => cx.metrics.latency(|| format!("read {}", volume.node_name()), latency),
+            Class::Write => cx.metrics.latency(|| format!("write {}", volume.node_name()), latency),
+            Class::Sync => cx.metrics.latency(|| format!("fsync {}", volume.node_name()), latency),
+            Class::Open | Class::Name | Class::Free => {}
+        }
+        let covers = if class == Class::Sync { volume.sync_point(subject) } else { SyncPoint::NOW };
+        Drawn { latency, course: Course { fate, covers, decay, astray }, key: file_key, n }
+    }
+
+    /// A read of `len` bytes from `at` on: what the medium does to them first.
+    pub fn decays(&mut self, node: NodeId, inode: InodeId, at: u64, len: usize, course: Course, cx: &mut DeviceCx<'_>) {
+        let Some((how, detail)) = course.decay else { return };
+        let Some(page) = self.volume.decay(inode, at, len as u64, how, detail) else { return };
+        let kind = match how {
+            Decay::Unreadable => "disk.latent",
+            Decay::Rot => "disk.rot",
+        };
+        cx.fired(node, kind, || format!("{} page {page}", self.volume.born_as(inode)));
+    }
+
+    /// The end of an fsync that works or lies.
+    pub fn sync(&mut self, node: NodeId, inode: InodeId, op: &Op, course: Course, cx: &mut DeviceCx<'_>) {
+        let name = op.name();
+        if course.fate == Fate::Lies && !self.spared {
+            cx.fired(node, "disk.lie", || format!("{name} {}", self.volume.born_as(inode)));
+            return;
+        }
+        let data_only = matches!(op, Op::SyncData(_));
+        // At most one page is astray at a time, also where two fsyncs drew it.
+        let astray = if self.strayed { 0 } else { course.astray };
+        let strayed = self.volume.sync_astray(inode, data_only, course.covers, astray);
+        let volume = &self.volume;
+        cx.event(node, "disk.fsync", || format!("{name} {}", volume.born_as(inode)));
+        if let Some((from, to)) = strayed {
+            self.strayed = true;
+            cx.fired(node, "disk.astray", || format!("{} page {from} to page {to}", volume.born_as(inode)));
+        }
+    }
+}
