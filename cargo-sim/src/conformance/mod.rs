@@ -40,7 +40,7 @@ pub struct ConformanceArgs {
     /// How many tests run at a time; as many as there are processors unless given
     #[arg(short, long, value_name = "J", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
-    /// How long one test may take, in seconds of real time
+    /// How long one run of a test may take, in seconds of real time: with N seeds a test may take N times as long
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub timeout: u64,
     /// Write all results to FILE as JSON
@@ -94,7 +94,8 @@ pub fn conformance(args: &ConformanceArgs, interrupted: &(dyn Fn() -> bool + Syn
         None => Mode::Calm,
     };
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let how = run::How { mode, jobs, timeout: Duration::from_secs(args.timeout), folder: &folder, interrupted };
+    let timeout = Duration::from_secs(args.timeout.saturating_mul(args.seeds.unwrap_or(1)));
+    let how = run::How { mode, jobs, timeout, folder: &folder, interrupted };
     let results = run::all(&built, &how)?;
     let (results, others): (Vec<_>, Vec<_>) = results.into_iter().partition(|r| args.classes.contains(&r.class));
     report::table(&results);
