@@ -71,6 +71,13 @@ pub fn of_file(file: &str) -> Class {
     FILES.into_iter().find(|(_, patterns)| listed(patterns)).map_or(Class::S, |(class, _)| class)
 }
 
+/// Whether a file may have tests of one of these classes: those of classes A and S have some of M and O.
+pub fn may_hold(file: &str, classes: &[Class]) -> bool {
+    let own = of_file(file);
+    let mixed = matches!(own, Class::A | Class::S);
+    classes.iter().any(|class| *class == own || mixed && matches!(class, Class::M | Class::O))
+}
+
 /// The tests of one file, as far as they can be found by reading it.
 pub struct File {
     class: Class,
@@ -195,6 +202,9 @@ mod tests {
         .into_iter()
         .collect();
         assert_eq!(classes, "AAMNNS");
+        let held =
+            |file| Class::ALL.into_iter().filter(|c| may_hold(file, &[*c])).map(Class::letter).collect::<String>();
+        assert_eq!(["sync_mpsc", "net_lookup_host", "rt_threaded", "dump"].map(held), ["AMO", "SMO", "M", "N"]);
     }
 
     #[test]

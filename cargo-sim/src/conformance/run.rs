@@ -147,6 +147,8 @@ fn one(file: &str, test: &str, binary: &Path, own: &Path, how: &How) -> Result<E
         command.envs([("SIM_DROP_IN", "1"), ("SIM_MODE", "sweep"), ("SIM_TEST_CRATE", file)]);
         // All of them share so many jobs: with fewer, one would wait while another runs.
         command.env("SIM_JOBS", how.jobs.to_string());
+        // None of them computes for a second between two waits: who does for five, never waits again.
+        command.env("SIM_WATCHDOG", "5s");
         command.env("SIM_DIR", own).env("SIM_RESULTS", &results);
         match how.mode {
             Mode::Seeds(seeds) => command.env("SIM_SEEDS", seeds.to_string()),
