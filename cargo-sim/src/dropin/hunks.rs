@@ -163,4 +163,4 @@ pub(crate) fn thread_rng_n(n: u32) -> u32 {
 pub const ADDED: &[(&str, &str)] = &[("__sim.rs", include_str!("glue/__sim.rs"))];
 
 /// The versions of tokio whose own tests were run with these changes. Another one whose anchors all fit gets a warning.
-pub const TESTED: &[&str] = &["1.32.0", "1.44.2", "1.54.1"];
+pub const TESTED: &[&str] = &["1.32.0", "1.44.2", "1.47.5", "1.53.3", "1.54.1"];
