@@ -5,22 +5,19 @@
 //! `/sys`. What the kernel's part of the tree would be changed by ends the run as escaped.
 
 use super::open::{OpenFile, Random};
-use super::{
-    done, go_to, hold_dir, is_simulated, perform, real, real_call, set_umask, stat, umask, with_disk, with_volume,
-    working_dir,
-};
+use super::{copy, done, go_to, is_simulated, paths, perform, real, real_call, stat, umask, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Descriptors, Errno, KernelNumber, Object, Owner, calls};
 use crate::interpose::{errno, escape, escapes};
 use crate::raw;
 use libc::{c_char, timespec};
 use sim_core::World;
-use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Stat, Taken, Time};
+use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Stat, Time};
 use std::any::Any;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 pub(super) const AT_CWD: i64 = libc::AT_FDCWD as i64;
-const NO_FOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
+pub(super) const NO_FOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
 const RANDOM: [&[u8]; 2] = [b"/dev/urandom", b"/dev/random"];
 
 /// Whose a path is, and what it is there.
@@ -91,7 +88,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
         }
         match about_descriptor(world, number, args) {
             Some(answered) => answered.or_else(|| spares_kernels(world, number, args)).map(calls::of),
-            None => about_path(world, number, args).map(calls::of),
+            None => paths::about_path(world, number, args).map(calls::of),
         }
     }
 }
@@ -122,7 +119,7 @@ pub(super) fn description(world: &World, number: i64) -> Option<Rc<Description>>
 }
 
 /// `N` of `/proc/self/fd/N` and `/dev/fd/N`.
-fn number_in(path: &[u8]) -> Option<i64> {
+pub(super) fn number_in(path: &[u8]) -> Option<i64> {
     let number = path.strip_prefix(b"/proc/self/fd/").or(path.strip_prefix(b"/dev/fd/"))?;
     std::str::from_utf8(number).ok()?.parse::<i32>().ok().map(i64::from)
 }
@@ -254,8 +251,8 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
             libc::SYS_fgetxattr | libc::SYS_fsetxattr | libc::SYS_flistxattr | libc::SYS_fremovexattr => {
                 with(&|_, _, _| Err(Errno(libc::EOPNOTSUPP)))
             }
-            libc::SYS_copy_file_range => return Some(copy(world, args, true)),
-            libc::SYS_sendfile => return Some(copy(world, [b, c, a, 0, d, 0], false)),
+            libc::SYS_copy_file_range => return Some(copy::copy(world, args, true)),
+            libc::SYS_sendfile => return Some(copy::copy(world, [b, c, a, 0, d, 0], false)),
             libc::SYS_linkat
                 if d != 0 && args[4] as i32 & libc::AT_EMPTY_PATH != 0 && text(b).is_ok_and(<[u8]>::is_empty) =>
             {
@@ -295,7 +292,7 @@ fn spares_kernels(world: &World, number: i64, args: [i64; 6]) -> Option<Answer<i
 ///
 /// # Safety
 /// As the system call, but for the path.
-unsafe fn reads(number: i64, args: [i64; 6], at: usize, path: &[u8]) -> Answer<i64> {
+pub(super) unsafe fn reads(number: i64, args: [i64; 6], at: usize, path: &[u8]) -> Answer<i64> {
     // SAFETY: the caller's promise.
     kernel(unsafe { real_call(number, args, at, path) })
 }
@@ -305,250 +302,9 @@ pub(super) fn kernel(result: i64) -> Answer<i64> {
     if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result) }
 }
 
-fn changes(world: &World, call: &str, path: &[u8]) -> Answer<i64> {
+pub(super) fn changes(world: &World, call: &str, path: &[u8]) -> Answer<i64> {
     escape(world, format!("{call}({:?})", String::from_utf8_lossy(path)));
     Err(Errno(libc::EPERM))
-}
-
-/// Calls about names.
-///
-/// # Safety
-/// As [`answer`].
-unsafe fn about_path(world: &'static World, number: i64, args: [i64; 6]) -> Option<Answer<i64>> {
-    let [a, b, c, d, e, _] = args;
-    // SAFETY: the caller's promise; the casts follow the calls' signatures.
-    unsafe {
-        // A call about one path: what the disk makes of it, what a file that is open, and whether the kernel may have it.
-        let one = |dir: i64,
-                   path: i64,
-                   follow: bool,
-                   at: usize,
-                   changes_as: Option<&str>,
-                   disk: &dyn Fn(Vec<u8>) -> Answer<i64>,
-                   open: &dyn Fn(FileId, &[u8]) -> Answer<i64>| {
-            let routed = text(path).and_then(|path| route(world, dir, path, follow));
-            match routed {
-                Err(error) => Some(Err(error)),
-                Ok(Route::Disk(path)) => Some(disk(path)),
-                Ok(Route::Open(id, path)) => Some(open(id, &path)),
-                Ok(Route::Kernel(path)) => Some(match changes_as {
-                    Some(call) => changes(world, call, &path),
-                    None => reads(number, args, at, &path),
-                }),
-                Ok(Route::Elsewhere) => changes_as.map(|call| text(path).and_then(|path| changes(world, call, path))),
-            }
-        };
-        let is_a_name = |_: FileId, _: &[u8]| Err(Errno(libc::EPERM));
-        match number {
-            libc::SYS_openat => Some(open(world, a, b, c as i32, d as u32)),
-            libc::SYS_openat2 => {
-                // struct open_how: flags, mode, resolve, 64 bits each.
-                let Some(how) = (c as *const [u64; 3]).as_ref().filter(|_| d >= 24) else {
-                    return Some(Err(Errno::INVALID));
-                };
-                // What confines a path to a directory is not modelled: callers fall back to openat.
-                if how[2] != 0 {
-                    return Some(Err(Errno(libc::ENOSYS)));
-                }
-                Some(open(world, a, b, how[0] as i32, how[1] as u32))
-            }
-            libc::SYS_newfstatat => {
-                let follow = d as i32 & NO_FOLLOW == 0;
-                one(
-                    a,
-                    b,
-                    follow,
-                    1,
-                    None,
-                    &|path| put_stat(world, if follow { Op::Stat(path) } else { Op::StatLink(path) }, c),
-                    &|id, _| put_stat(world, Op::StatFile(id), c),
-                )
-            }
-            libc::SYS_statx => {
-                let follow = c as i32 & NO_FOLLOW == 0;
-                one(
-                    a,
-                    b,
-                    follow,
-                    1,
-                    None,
-                    &|path| put_statx(world, if follow { Op::Stat(path) } else { Op::StatLink(path) }, e),
-                    &|id, _| put_statx(world, Op::StatFile(id), e),
-                )
-            }
-            libc::SYS_faccessat2 => {
-                let (follow, wanted) = (d as i32 & NO_FOLLOW == 0, c as u32);
-                if wanted & !7 != 0 {
-                    return Some(Err(Errno::INVALID));
-                }
-                one(a, b, follow, 1, None, &|path| done(world, Op::Access(path, wanted, follow)), &|_, _| Ok(0))
-            }
-            libc::SYS_readlinkat => {
-                let put = |target: &[u8]| {
-                    let len = target.len().min(usize::try_from(d as i32).unwrap_or(0));
-                    if len == 0 {
-                        return Err(Errno::INVALID);
-                    }
-                    std::ptr::copy_nonoverlapping(target.as_ptr(), c as *mut u8, len);
-                    Ok(len as i64)
-                };
-                let read = |path| match perform(world, Op::ReadLink(path))? {
-                    Reply::Path(target) => put(&target),
-                    _ => Err(Errno(libc::EIO)),
-                };
-                one(a, b, false, 1, None, &read, &|_, path| put(path))
-            }
-            libc::SYS_unlinkat => {
-                let is_dir = c as i32 & libc::AT_REMOVEDIR != 0;
-                let call = if is_dir { "rmdir" } else { "unlink" };
-                let remove = |path| done(world, if is_dir { Op::RemoveDir(path) } else { Op::RemoveFile(path) });
-                one(a, b, false, 1, Some(call), &remove, &is_a_name)
-            }
-            libc::SYS_mkdirat => {
-                let make = |path| done(world, Op::CreateDir(path, c as u32 & !umask(world)));
-                one(a, b, false, 1, Some("mkdir"), &make, &is_a_name)
-            }
-            libc::SYS_symlinkat if text(a).is_ok_and(<[u8]>::is_empty) => Some(Err(Errno(libc::ENOENT))),
-            libc::SYS_symlinkat => {
-                let make = |path| done(world, Op::CreateLink(text(a)?.to_vec(), path));
-                one(b, c, false, 2, Some("symlink"), &make, &is_a_name)
-            }
-            libc::SYS_renameat2 => {
-                let taken = match e as u32 {
-                    0 => Taken::Replace,
-                    libc::RENAME_NOREPLACE => Taken::Refuse,
-                    libc::RENAME_EXCHANGE => Taken::Exchange,
-                    _ => return Some(Err(Errno::INVALID)),
-                };
-                Some(two(world, [a, b, c, d], false, "rename", |from, to| Op::RenameTaken(from, to, taken)))
-            }
-            libc::SYS_linkat => {
-                let follow = e as i32 & libc::AT_SYMLINK_FOLLOW != 0;
-                let named = |path| text(path).and_then(|path| number_in(path).ok_or(Errno::INVALID));
-                // A file without a name gets one by its number: open(2), O_TMPFILE.
-                if follow && let Some(own) = named(b).ok().and_then(|n| description(world, n)) {
-                    let file = file_of(&own)?;
-                    let to = text(d).and_then(|to| route(world, c, to, false));
-                    return Some(match (file.id(world), to) {
-                        (Ok(id), Ok(Route::Disk(to))) => done(world, Op::LinkFile(id, to)),
-                        (Ok(_), Ok(_)) => Err(Errno(libc::EXDEV)),
-                        (Err(error), _) | (_, Err(error)) => Err(error),
-                    });
-                }
-                Some(two(world, [a, b, c, d], follow, "link", |from, to| Op::Link(from, to, follow)))
-            }
-            CHMODAT => {
-                let follow = d as i32 & NO_FOLLOW == 0;
-                let change = Change::Mode(c as u32);
-                one(a, b, follow, 1, Some("chmod"), &|path| done(world, Op::Change(path, change, follow)), &|id, _| {
-                    done(world, Op::ChangeFile(id, change))
-                })
-            }
-            libc::SYS_fchownat => {
-                let (follow, change) = (e as i32 & NO_FOLLOW == 0, owner(c, d));
-                one(a, b, follow, 1, Some("chown"), &|path| done(world, Op::Change(path, change, follow)), &|id, _| {
-                    done(world, Op::ChangeFile(id, change))
-                })
-            }
-            libc::SYS_utimensat => {
-                let follow = d as i32 & NO_FOLLOW == 0;
-                let change = match times(c) {
-                    Ok(Some(change)) => change,
-                    Ok(None) => return Some(Ok(0)),
-                    // Times that are none are found out after the file was.
-                    Err(error) => {
-                        let find = |path| if follow { Op::Stat(path) } else { Op::StatLink(path) };
-                        let found = |path| done(world, find(path)).and(Err(error));
-                        return one(a, b, follow, 1, Some("utimensat"), &found, &|_, _| Err(error));
-                    }
-                };
-                one(
-                    a,
-                    b,
-                    follow,
-                    1,
-                    Some("utimensat"),
-                    &|path| done(world, Op::Change(path, change, follow)),
-                    &|id, _| done(world, Op::ChangeFile(id, change)),
-                )
-            }
-            libc::SYS_truncate => {
-                let Ok(len) = u64::try_from(b) else { return Some(Err(Errno::INVALID)) };
-                let cut = |path: Vec<u8>| {
-                    done(world, Op::Truncate(path.clone(), len))?;
-                    if let Ok(inode) = with_volume(world, |volume| volume.lookup(&path, true)) {
-                        super::Files::of(world).maps.refresh(world, inode);
-                    }
-                    Ok(0)
-                };
-                one(AT_CWD, a, true, 0, Some("truncate"), &cut, &|id, _| done(world, Op::SetLen(id, len)))
-            }
-            libc::SYS_chdir => {
-                let go = |path: Vec<u8>| {
-                    with_volume(world, |volume| {
-                        let inode = volume.lookup(&path, true)?;
-                        if !volume.stat(inode).is_dir() {
-                            return Err(sim_disk::Errno::ENOTDIR);
-                        }
-                        volume.access(inode, libc::X_OK as u32)
-                    })?;
-                    go_to(world, hold_dir(world, &path)?);
-                    Ok(0)
-                };
-                one(AT_CWD, a, true, 0, Some("chdir"), &go, &|_, _| Err(Errno(libc::ENOTDIR)))
-            }
-            libc::SYS_getcwd => Some(working_dir(world).and_then(|path| {
-                if path.len() >= b as usize {
-                    return Err(Errno(libc::ERANGE));
-                }
-                if a == 0 {
-                    return Err(Errno::FAULT);
-                }
-                std::ptr::copy_nonoverlapping(path.as_ptr(), a as *mut u8, path.len());
-                (a as *mut u8).add(path.len()).write(0);
-                Ok(path.len() as i64 + 1)
-            })),
-            libc::SYS_umask => Some(Ok(set_umask(world, a as u32) as i64)),
-            libc::SYS_sync => Some(sync(world)),
-            libc::SYS_statfs => one(AT_CWD, a, true, 0, None, &|_| put_system(world, b), &|_, _| put_system(world, b)),
-            libc::SYS_getxattr | libc::SYS_lgetxattr | libc::SYS_listxattr | libc::SYS_llistxattr => {
-                let none = |_| Err(Errno(libc::EOPNOTSUPP));
-                one(AT_CWD, a, true, 0, None, &none, &|_, _| Err(Errno(libc::EOPNOTSUPP)))
-            }
-            libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_removexattr | libc::SYS_lremovexattr => {
-                Some(Err(Errno(libc::EOPNOTSUPP)))
-            }
-            libc::SYS_mknodat => Some(text(b).and_then(|path| changes(world, "mknod", path))),
-            libc::SYS_chroot => Some(text(a).and_then(|path| changes(world, "chroot", path))),
-            libc::SYS_memfd_create => Some(text(a).and_then(|name| changes(world, "memfd_create", name))),
-            libc::SYS_inotify_init | libc::SYS_inotify_init1 | libc::SYS_fanotify_init => {
-                Some(changes(world, "inotify_init", b"changes of files"))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A call about two paths.
-///
-/// # Safety
-/// Both are C strings, or null.
-unsafe fn two(
-    world: &'static World,
-    [from_dir, from, to_dir, to]: [i64; 4],
-    follow: bool,
-    call: &str,
-    op: impl FnOnce(Vec<u8>, Vec<u8>) -> Op,
-) -> Answer<i64> {
-    // SAFETY: the caller's promise.
-    let (from, to) = unsafe { (text(from)?, text(to)?) };
-    match (route(world, from_dir, from, follow)?, route(world, to_dir, to, false)?) {
-        (Route::Disk(from), Route::Disk(to)) => done(world, op(from, to)),
-        (Route::Disk(_), Route::Open(..)) | (Route::Open(..), _) => Err(Errno(libc::EPERM)),
-        // From one tree to the other, as between two file systems.
-        (Route::Disk(_), _) | (_, Route::Disk(_)) => Err(Errno(libc::EXDEV)),
-        _ => changes(world, call, from),
-    }
 }
 
 /// What open(2) means by its flags.
@@ -577,7 +333,7 @@ fn how(flags: i32, mode: u32) -> OpenHow {
 
 /// # Safety
 /// `path` is a C string, or null.
-unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32) -> Answer<i64> {
+pub(super) unsafe fn open(world: &'static World, dir: i64, path: i64, flags: i32, mode: u32) -> Answer<i64> {
     // SAFETY: the caller's promise.
     let given = unsafe { text(path)? };
     let how = how(flags, mode & 0o7777 & !umask(world));
@@ -658,7 +414,7 @@ fn open_real(world: &'static World, path: &[u8], flags: i32, mode: u32) -> Answe
 }
 
 /// Everything that the node has written becomes durable: sync(2).
-fn sync(world: &'static World) -> Answer<i64> {
+pub(super) fn sync(world: &'static World) -> Answer<i64> {
     if !world.actor_lives() {
         return Ok(0);
     }
@@ -666,7 +422,7 @@ fn sync(world: &'static World) -> Answer<i64> {
     Ok(0)
 }
 
-fn owner(user: i64, group: i64) -> Change {
+pub(super) fn owner(user: i64, group: i64) -> Change {
     let given = |id: i64| (id as i32 != -1).then_some(id as u32);
     Change::Owner(given(user), given(group))
 }
@@ -675,7 +431,7 @@ fn owner(user: i64, group: i64) -> Change {
 ///
 /// # Safety
 /// `at` is the address of two timespecs, or 0.
-unsafe fn times(at: i64) -> Answer<Option<Change>> {
+pub(super) unsafe fn times(at: i64) -> Answer<Option<Change>> {
     // SAFETY: the caller's promise.
     let Some(given) = (unsafe { (at as *const [timespec; 2]).as_ref() }) else {
         return Ok(Some(Change::Times(Some(None), Some(None))));
@@ -726,7 +482,7 @@ unsafe fn put_found_extended(world: &World, found: Stat, out: i64) -> Answer<i64
 
 /// # Safety
 /// `out` is the address of a stat, or 0.
-unsafe fn put_stat(world: &'static World, op: Op, out: i64) -> Answer<i64> {
+pub(super) unsafe fn put_stat(world: &'static World, op: Op, out: i64) -> Answer<i64> {
     if out == 0 {
         return Err(Errno::FAULT);
     }
@@ -739,7 +495,7 @@ unsafe fn put_stat(world: &'static World, op: Op, out: i64) -> Answer<i64> {
 
 /// # Safety
 /// `out` is the address of a statx, or 0.
-unsafe fn put_statx(world: &'static World, op: Op, out: i64) -> Answer<i64> {
+pub(super) unsafe fn put_statx(world: &'static World, op: Op, out: i64) -> Answer<i64> {
     if out == 0 {
         return Err(Errno::FAULT);
     }
@@ -752,7 +508,7 @@ unsafe fn put_statx(world: &'static World, op: Op, out: i64) -> Answer<i64> {
 
 /// # Safety
 /// `out` is the address of a statfs, or 0.
-unsafe fn put_system(world: &'static World, out: i64) -> Answer<i64> {
+pub(super) unsafe fn put_system(world: &'static World, out: i64) -> Answer<i64> {
     let out = out as *mut libc::statfs;
     if out.is_null() {
         return Err(Errno::FAULT);
@@ -791,183 +547,6 @@ unsafe fn entries(world: &'static World, file: &OpenFile, out: *mut u8, room: us
         true
     })?;
     if too_small { Err(Errno::INVALID) } else { Ok(used as i64) }
-}
-
-/// What there is to copy at most: what the source holds now, and no part of itself (generic_copy_file_checks of
-/// fs/read_write.c).
-fn to_be_copied(
-    world: &'static World,
-    (from, read_at): (&OpenFile, Option<i64>),
-    (to, write_at): (&OpenFile, Option<i64>),
-    len: i64,
-) -> Answer<i64> {
-    let inode = from.inode(world)?;
-    let start = read_at.map_or_else(|| from.cursor(world), |at| Ok(at as u64))?;
-    let target = write_at.map_or_else(|| to.cursor(world), |at| Ok(at as u64))?;
-    let size = with_volume(world, |volume| volume.size(inode));
-    let count = (len as u64).min(size.saturating_sub(start));
-    let overlaps = target.saturating_add(count) > start && target < start.saturating_add(count);
-    if inode == to.inode(world)? && overlaps { Err(Errno::INVALID) } else { Ok(count as i64) }
-}
-
-/// Where bytes are copied from.
-enum Source {
-    Run(Rc<Description>),
-    /// A file that only the kernel knows, by its number there.
-    Kernel(i64),
-}
-
-impl Source {
-    fn of(world: &World, number: i64) -> Option<Source> {
-        match Descriptors::of(world).owner(world, number as i32) {
-            Owner::Run(own) => match &own.object {
-                Object::Kernel(real) => Some(Source::Kernel(real.get())),
-                _ => file_of(&own).is_some().then_some(Source::Run(own)),
-            },
-            Owner::Kernel => Some(Source::Kernel(number)),
-            Owner::Nobody => None,
-        }
-    }
-
-    fn read(&self, world: &'static World, at: Option<i64>, len: usize) -> Answer<Vec<u8>> {
-        match self {
-            Source::Run(own) => {
-                let file = file_of(own).ok_or(Errno::INVALID)?;
-                file.read_bytes(world, at.map(|at| at as u64), len)
-            }
-            Source::Kernel(number) => {
-                let mut bytes = vec![0; len];
-                let (call, at) = at.map_or((libc::SYS_read, 0), |at| (libc::SYS_pread64, at));
-                // SAFETY: a buffer of that length, ours alone.
-                let read = unsafe { raw::call(call, [*number, bytes.as_mut_ptr() as i64, len as i64, at, 0, 0]) };
-                bytes.truncate(kernel(read)? as usize);
-                Ok(bytes)
-            }
-        }
-    }
-
-    /// Goes back by what was read and not written.
-    fn step_back(&self, world: &'static World, len: i64) -> Answer<()> {
-        match self {
-            Source::Run(own) => file_of(own).ok_or(Errno::INVALID)?.seek(world, -len, libc::SEEK_CUR)?,
-            // SAFETY: numbers only.
-            Source::Kernel(number) => {
-                kernel(unsafe { raw::call(libc::SYS_lseek, [*number, -len, libc::SEEK_CUR as i64, 0, 0, 0]) })?
-            }
-        };
-        Ok(())
-    }
-}
-
-/// copy_file_range(2) and sendfile(2): bytes from one descriptor to another, of which at least one is the run's. `None` if
-/// neither is.
-///
-/// # Safety
-/// As the system call.
-unsafe fn copy(world: &'static World, args: [i64; 6], files_only: bool) -> Option<Answer<i64>> {
-    const CHUNK: usize = 64 << 10;
-    let [from, from_at, to, to_at, len, flags] = args;
-    let is_kernels = |number: i64| matches!(Descriptors::of(world).owner(world, number as i32), Owner::Kernel);
-    if is_kernels(from) && is_kernels(to) {
-        return None;
-    }
-    let target = description(world, to);
-    let copied = || -> Answer<i64> {
-        if flags != 0 && files_only {
-            return Err(Errno::INVALID);
-        }
-        let nobodys = |number: i64| matches!(Descriptors::of(world).owner(world, number as i32), Owner::Nobody);
-        if nobodys(from) || nobodys(to) {
-            return Err(Errno::BAD);
-        }
-        // Only a file can be read without taking from it what cannot be written; the rest callers do with read and write.
-        let source = Source::of(world, from).filter(|source| !files_only || matches!(source, Source::Run(_)));
-        let Some(source) = source else { return Err(Errno(if files_only { libc::EXDEV } else { libc::EINVAL })) };
-        // The order of fs/read_write.c: what only names a file, directories, then how each was opened.
-        let only_names = |own: &Description| own.status.get() & libc::O_PATH != 0;
-        let own = match &source {
-            Source::Run(own) => Some(own),
-            Source::Kernel(_) => None,
-        };
-        if own.is_some_and(|own| only_names(own)) || target.as_deref().is_some_and(only_names) {
-            return Err(Errno::BAD);
-        }
-        let file = own.and_then(|own| file_of(own));
-        if files_only {
-            let Some(into) = target.as_deref() else { return Err(Errno(libc::EXDEV)) };
-            let is_dir = |file: Option<&OpenFile>| file.is_some_and(|file| file.is_dir(world) == Ok(true));
-            if is_dir(file) || is_dir(file_of(into)) {
-                return Err(Errno(libc::EISDIR));
-            }
-            let status = into.status.get();
-            if status & libc::O_ACCMODE == libc::O_RDONLY || status & libc::O_APPEND != 0 {
-                return Err(Errno::BAD);
-            }
-        }
-        if own.is_some_and(|own| own.status.get() & libc::O_ACCMODE == libc::O_WRONLY) {
-            return Err(Errno::BAD);
-        }
-        // SAFETY: the caller's promise: addresses of offsets, or 0.
-        let (from_place, to_place) = unsafe { ((from_at as *mut i64).as_mut(), (to_at as *mut i64).as_mut()) };
-        let (mut read_at, mut write_at) = (from_place.as_deref().copied(), to_place.as_deref().copied());
-        if read_at.is_some_and(|at| at < 0) || write_at.is_some_and(|at| at < 0) {
-            return Err(Errno::INVALID);
-        }
-        let len = match (file, target.as_deref().and_then(file_of)) {
-            (Some(file), Some(into)) if files_only => to_be_copied(world, (file, read_at), (into, write_at), len)?,
-            _ => len,
-        };
-        let mut sum = 0i64;
-        while sum < len {
-            let want = ((len - sum) as usize).min(CHUNK);
-            let bytes = source.read(world, read_at, want)?;
-            if bytes.is_empty() {
-                break;
-            }
-            let got = bytes.len() as i64;
-            let wrote = match (&target, write_at) {
-                (Some(own), at) => {
-                    let into = file_of(own).ok_or(Errno::BAD)?;
-                    into.write_bytes(world, at.map(|at| at as u64), bytes).map(|n| n as i64)
-                }
-                (None, _) => {
-                    let args = [to, bytes.as_ptr() as i64, got, 0, 0, 0];
-                    // SAFETY: a buffer of that length, which lives across the call.
-                    kernel(unsafe {
-                        calls::answer(world, libc::SYS_write, args).unwrap_or_else(|| raw::call(libc::SYS_write, args))
-                    })
-                }
-            };
-            let wrote = match wrote {
-                Ok(wrote) => wrote,
-                Err(error) if sum == 0 => {
-                    if read_at.is_none() {
-                        source.step_back(world, got)?;
-                    }
-                    return Err(error);
-                }
-                Err(_) => 0,
-            };
-            // What was read and not written is read again.
-            if read_at.is_none() && wrote < got {
-                source.step_back(world, got - wrote)?;
-            }
-            read_at = read_at.map(|at| at + wrote);
-            write_at = write_at.map(|at| at + wrote);
-            sum += wrote;
-            if wrote < got {
-                break;
-            }
-        }
-        if let (Some(place), Some(at)) = (from_place, read_at) {
-            *place = at;
-        }
-        if let (Some(place), Some(at)) = (to_place, write_at) {
-            *place = at;
-        }
-        Ok(sum)
-    };
-    Some(copied())
 }
 
 /// The absolute path without links, as realpath(3) says it; `None` if it is the kernel's.

@@ -2,9 +2,13 @@
 //!
 //! A stream is ours if it stands in the World's list; any other is libc's own.
 
-use super::calls::{Route, description, file_of, route, said};
-use super::{Files, calls};
+use super::calls::{Route, description, file_of, route, said, text};
+use super::symbols::{address, make};
+use super::{Files, calls, world};
 use crate::descriptors::{Answer, Errno};
+use crate::interpose::real::real;
+use crate::interpose::{errno, escape};
+use libc::c_char;
 use sim_core::World;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -105,4 +109,158 @@ pub(super) fn seek(world: &'static World, stream: *mut c_void, offset: i64, when
     let own = description(world, number(world, stream)? as i64);
     let file = own.as_deref().and_then(file_of).ok_or(Errno::BAD);
     Some(said(file.and_then(|file| file.seek(world, offset, whence))))
+}
+
+// ---- libc's names -----------------------------------------------------------------------------------------------------
+
+/// # Safety
+/// As opendir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn opendir(path: *const c_char) -> *mut c_void {
+    // SAFETY: the caller's promise: a C string.
+    if let (Some(world), Ok(name)) = (world(), unsafe { text(path as i64) }) {
+        match open(world, name) {
+            Ok(Ok(stream)) => return stream,
+            Ok(Err(_real)) => {}
+            Err(error) => return address(Err(error)),
+        }
+    }
+    real!(opendir(path): fn(*const c_char) -> *mut c_void, else std::ptr::null_mut())
+}
+
+/// # Safety
+/// As fdopendir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn fdopendir(fd: i32) -> *mut c_void {
+    if let Some(opened) = world().and_then(|world| open_number(world, fd)) {
+        return address(opened);
+    }
+    real!(fdopendir(fd): fn(i32) -> *mut c_void, else std::ptr::null_mut())
+}
+
+macro_rules! reads_directory {
+    ($($name:ident $again:ident;)*) => {$(
+        /// # Safety
+        /// As readdir(3).
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $name(stream: *mut c_void) -> *mut libc::dirent64 {
+            if let Some(entry) = world().and_then(|world| read(world, stream)) {
+                return address(entry);
+            }
+            real!($name(stream): fn(*mut c_void) -> *mut libc::dirent64, else std::ptr::null_mut())
+        }
+
+        /// # Safety
+        /// As readdir_r(3).
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $again(
+            stream: *mut c_void,
+            entry: *mut libc::dirent64,
+            found: *mut *mut libc::dirent64,
+        ) -> i32 {
+            match world().and_then(|world| read(world, stream)) {
+                None => real!(
+                    $again(stream, entry, found):
+                        fn(*mut c_void, *mut libc::dirent64, *mut *mut libc::dirent64) -> i32,
+                    else libc::ENOSYS
+                ),
+                Some(Err(Errno(error))) => error,
+                Some(Ok(next)) => {
+                    // SAFETY: the caller's promise: room for an entry, and for an address.
+                    unsafe {
+                        match next.as_ref() {
+                            Some(next) => {
+                                entry.write(*next);
+                                found.write(entry);
+                            }
+                            None => found.write(std::ptr::null_mut()),
+                        }
+                    }
+                    0
+                }
+            }
+        }
+    )*};
+}
+
+reads_directory! {
+    readdir readdir_r;
+    readdir64 readdir64_r;
+}
+
+/// # Safety
+/// As closedir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn closedir(stream: *mut c_void) -> i32 {
+    if let Some(number) = world().and_then(|world| close(world, stream)) {
+        // SAFETY: a number of the run.
+        return unsafe { errno(make(libc::SYS_close, [number as i64, 0, 0, 0, 0, 0])) as i32 };
+    }
+    real!(closedir(stream): fn(*mut c_void) -> i32, else -1)
+}
+
+/// # Safety
+/// As dirfd(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn dirfd(stream: *mut c_void) -> i32 {
+    if let Some(number) = world().and_then(|world| number(world, stream)) {
+        return number;
+    }
+    real!(dirfd(stream): fn(*mut c_void) -> i32, else -1)
+}
+
+/// # Safety
+/// As rewinddir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn rewinddir(stream: *mut c_void) {
+    if world().and_then(|world| seek(world, stream, 0, libc::SEEK_SET)).is_none() {
+        real!(rewinddir(stream): fn(*mut c_void) -> (), else ());
+    }
+}
+
+/// # Safety
+/// As seekdir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn seekdir(stream: *mut c_void, offset: i64) {
+    if world().and_then(|world| seek(world, stream, offset, libc::SEEK_SET)).is_none() {
+        real!(seekdir(stream, offset): fn(*mut c_void, i64) -> (), else ());
+    }
+}
+
+/// # Safety
+/// As telldir(3).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn telldir(stream: *mut c_void) -> i64 {
+    if let Some(at) = world().and_then(|world| seek(world, stream, 0, libc::SEEK_CUR)) {
+        return at;
+    }
+    real!(telldir(stream): fn(*mut c_void) -> i64, else -1)
+}
+
+/// Walks of libc over directories, which it makes by calls to itself: they would see the real tree alone.
+macro_rules! walks {
+    ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
+        /// # Safety
+        /// As the function of that name in libc.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $name(path: *const c_char, $($arg: $type),*) -> i32 {
+            // SAFETY: the caller's promise: a C string.
+            if let (Some(world), Ok(name)) = (world(), unsafe { text(path as i64) }) {
+                escape(world, format!("{}({:?})", stringify!($name), String::from_utf8_lossy(name)));
+                return errno(-libc::EPERM as i64) as i32;
+            }
+            real!($name(path, $($arg),*): fn(*const c_char, $($type),*) -> i32, else -1)
+        }
+    )*};
+}
+
+walks! {
+    scandir(list: *mut c_void, filter: *mut c_void, compare: *mut c_void);
+    scandir64(list: *mut c_void, filter: *mut c_void, compare: *mut c_void);
+    ftw(each: *mut c_void, numbers: i32);
+    ftw64(each: *mut c_void, numbers: i32);
+    nftw(each: *mut c_void, numbers: i32, flags: i32);
+    nftw64(each: *mut c_void, numbers: i32, flags: i32);
+    glob(flags: i32, failed: *mut c_void, found: *mut c_void);
+    glob64(flags: i32, failed: *mut c_void, found: *mut c_void);
 }

@@ -6,13 +6,15 @@
 //! nothing any more.
 
 use super::calls::{description, file_of, kernel};
+use super::symbols::make;
 use super::{Files, with_volume, world};
 use crate::descriptors::{Answer, Errno};
-use crate::interpose::escape;
+use crate::interpose::{errno, escape};
 use crate::raw;
 use sim_core::{NodeId, World};
 use sim_disk::InodeId;
 use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 
 /// The shared maps of a World's files.
 #[derive(Default)]
@@ -213,4 +215,77 @@ pub(super) fn unmapped(at: usize, len: usize) {
     if let Some(world) = world() {
         Files::of(world).maps.forget(at, len);
     }
+}
+
+// ---- libc's names -----------------------------------------------------------------------------------------------------
+
+/// Allocators call this before anything else works: what is anonymous and has no fixed place is one comparison more than the
+/// kernel's.
+///
+/// # Safety
+/// As mmap(2).
+unsafe fn map_by_name(args: [i64; 6]) -> i64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if args[3] as i32 & (libc::MAP_ANONYMOUS | libc::MAP_FIXED) == libc::MAP_ANONYMOUS {
+            return raw::call(libc::SYS_mmap, args);
+        }
+        make(libc::SYS_mmap, args)
+    }
+}
+
+macro_rules! maps {
+    ($($name:ident)*) => {$(
+        /// # Safety
+        /// As mmap(2).
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $name(
+            at: *mut c_void,
+            len: usize,
+            protection: i32,
+            flags: i32,
+            fd: i32,
+            offset: i64,
+        ) -> *mut c_void {
+            // SAFETY: the caller's promise.
+            unsafe {
+                errno(map_by_name([at as i64, len as i64, protection as i64, flags as i64, fd as i64, offset])) as *mut c_void
+            }
+        }
+    )*};
+}
+
+maps!(mmap mmap64);
+
+/// # Safety
+/// As munmap(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> i32 {
+    unmapped(at as usize, len);
+    // SAFETY: the caller's promise.
+    unsafe { errno(raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0])) as i32 }
+}
+
+/// # Safety
+/// As mremap(2). The last argument stands in the register that one of fixed arity is read from.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mremap(
+    at: *mut c_void,
+    old: usize,
+    new: usize,
+    flags: i32,
+    to: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe {
+        errno(make(libc::SYS_mremap, [at as i64, old as i64, new as i64, flags as i64, to as i64, 0])) as *mut c_void
+    }
+}
+
+/// # Safety
+/// As mprotect(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn mprotect(at: *mut c_void, len: usize, protection: i32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { errno(make(libc::SYS_mprotect, [at as i64, len as i64, protection as i64, 0, 0, 0])) as i32 }
 }

@@ -7,12 +7,15 @@
 //! | module | is |
 //! |---|---|
 //! | `real` | the real tree, as what lies under the disks |
-//! | `calls` | system calls about files and names, by whatever door they come in |
+//! | `calls` | system calls about files, by whatever door they come in: whose a path is, and what a descriptor's file says |
+//! | `paths` | those about names |
+//! | `copy` | those that copy from one descriptor to another |
 //! | `open` | what stands behind a descriptor: a file, a directory, a source of random bytes |
 //! | `dirs` | libc's streams of directories |
 //! | `maps` | memory maps of simulated files |
 //! | `sockets` | the names of Unix sockets |
 //! | `streams` | libc's streams of bytes |
+//! | `temporary` | files with names of libc's choice |
 //! | `symbols` | libc's names for all this |
 //!
 //! A regular file of the real tree that is opened for reading only is not copied: as long as the node has not changed it, its bytes
@@ -23,14 +26,17 @@
 //! for changes, maps that are shared and written: these are refused, or end the run as escaped by name.
 
 pub(crate) mod calls;
+mod copy;
 pub(crate) mod dirs;
 pub(crate) mod maps;
 mod open;
+mod paths;
 mod real;
 pub(crate) mod sockets;
 pub(crate) mod stat;
 pub(crate) mod streams;
 pub(crate) mod symbols;
+pub(crate) mod temporary;
 
 use crate::descriptors::{Answer, Errno};
 use crate::{interpose, raw, threads};

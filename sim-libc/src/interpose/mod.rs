@@ -21,8 +21,7 @@ pub(crate) mod syscall;
 mod thread;
 pub(crate) mod time;
 
-use crate::files::streams;
-use crate::files::symbols as files;
+use crate::files::{dirs, maps, streams, symbols as files, temporary};
 use crate::{process, threads, trap};
 use sim_core::{Verdict, World};
 use std::cell::Cell;
@@ -167,15 +166,17 @@ symbols! {
         fdatasync syncfs sync_file_range readahead ftruncate ftruncate64 truncate truncate64 fallocate fallocate64
         posix_fallocate posix_fallocate64 posix_fadvise posix_fadvise64 sync lockf lockf64 copy_file_range sendfile
         sendfile64 stat stat64 lstat lstat64 fstat fstat64 fstatat fstatat64 __xstat __xstat64 __lxstat __lxstat64
-        __fxstat __fxstat64 __fxstatat __fxstatat64 statx statfs statfs64 fstatfs fstatfs64 statvfs fstatvfs statvfs64
-        fstatvfs64 access euidaccess eaccess faccessat rename renameat renameat2 unlink unlinkat remove rmdir mkdir
-        mkdirat mknod mknodat mkfifo mkfifoat link linkat symlink symlinkat readlink readlinkat chmod fchmod fchmodat
-        chown lchown fchown fchownat utimensat futimens utimes lutimes futimes futimesat utime chdir fchdir chroot
-        getcwd get_current_dir_name umask flock getdents64 memfd_create inotify_init inotify_init1 getxattr lgetxattr
-        fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr
-        realpath __realpath_chk canonicalize_file_name mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64
-        mkostemps mkostemps64 mkdtemp opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd
-        rewinddir seekdir telldir scandir scandir64 ftw ftw64 nftw nftw64 glob glob64 mmap mmap64 munmap mremap mprotect;
+        __fxstat __fxstat64 __fxstatat __fxstatat64 statx statfs statfs64 fstatfs fstatfs64 statvfs fstatvfs
+        statvfs64 fstatvfs64 access euidaccess eaccess faccessat rename renameat renameat2 unlink unlinkat remove
+        rmdir mkdir mkdirat mknod mknodat mkfifo mkfifoat link linkat symlink symlinkat readlink readlinkat chmod
+        fchmod fchmodat chown lchown fchown fchownat utimensat futimens utimes lutimes futimes futimesat utime chdir
+        fchdir chroot getcwd get_current_dir_name umask flock getdents64 memfd_create inotify_init inotify_init1
+        getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr removexattr
+        lremovexattr fremovexattr realpath __realpath_chk canonicalize_file_name;
+    temporary: mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64 mkostemps mkostemps64 mkdtemp;
+    dirs: opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd rewinddir seekdir telldir scandir
+        scandir64 ftw ftw64 nftw nftw64 glob glob64;
+    maps: mmap mmap64 munmap mremap mprotect;
     streams: fopen fopen64 fdopen tmpfile tmpfile64 freopen freopen64 fileno fileno_unlocked;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join
