@@ -38,7 +38,7 @@ pub mod runner;
 mod sim;
 
 pub use in_process::{Ended, enter};
-pub use plan::{Fault, Kind, ParsePlanError, Plan, Planned, Swarm};
+pub use plan::{DiskTrouble, Fault, Kind, ParsePlanError, Plan, Planned, Swarm};
 pub use sim::{Ending, Node, Run, Sim, millis, secs};
 pub use sim_core as core;
 pub use sim_disk as disk;

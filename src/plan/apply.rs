@@ -3,7 +3,7 @@
 //! What several faults do to one thing adds up, and ends with the last of them: a node that was killed and powered off
 //! starts when both are over, a link's nature follows from the delays and losses that are left.
 
-use super::{Fault, Kind, Plan, Planned};
+use super::{DiskTrouble, Fault, Kind, Plan, Planned};
 use crate::sim::world;
 use sim_core::choices::Ratio;
 use sim_core::node::State;
@@ -83,6 +83,9 @@ impl Fault {
             Kind::DiskError { .. } => "disk.eio",
             Kind::DiskFull { .. } => "disk.enospc",
             Kind::DiskSlow { .. } => "disk.slow",
+            Kind::Disk { trouble, .. } => trouble.names().1,
+            Kind::Wipe { .. } => "disk.wipe",
+            Kind::SwapDisks { .. } => "disk.swap",
             _ => self.name(),
         }
     }
@@ -203,9 +206,27 @@ fn apply(world: &'static World, state: &PlanState, fault: &Fault) {
             fired(id_of(world, node));
             world.drift_clock(id_of(world, node), *ppm);
         }
-        Kind::DiskError { node, .. } | Kind::DiskFull { node } | Kind::DiskSlow { node, .. } => {
-            set_disk(world, state, node)
+        Kind::DiskError { node, .. }
+        | Kind::DiskFull { node }
+        | Kind::DiskSlow { node, .. }
+        | Kind::Disk { node, .. } => set_disk(world, state, node),
+        Kind::Wipe { node } => {
+            let id = id_of(world, node);
+            power_off(world, id);
+            world.with_device(|disk: &mut Disk, cx| disk.wipe(id, cx));
         }
+        Kind::SwapDisks { a, b } => {
+            let (a, b) = (id_of(world, a), id_of(world, b));
+            power_off(world, a);
+            power_off(world, b);
+            world.with_device(|disk: &mut Disk, cx| disk.swap(a, b, cx));
+        }
+    }
+}
+
+fn power_off(world: &World, node: NodeId) {
+    if runs(world, node) {
+        world.end_node(node, Death::PowerOff);
     }
 }
 
@@ -218,9 +239,11 @@ fn lift(world: &'static World, state: &PlanState, fault: &Fault) {
         Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => {
             set_link(world, state, id_of(world, from), id_of(world, to))
         }
-        Kind::Kill { node } | Kind::PowerCycle { node } => {
-            if !still(&|k| matches!(k, Kind::Kill { node: n } | Kind::PowerCycle { node: n } if n == node)) {
-                restart(world, id_of(world, node));
+        Kind::Kill { .. } | Kind::PowerCycle { .. } | Kind::Wipe { .. } | Kind::SwapDisks { .. } => {
+            for node in fault.nodes() {
+                if !still(&|k| k.ends(node)) {
+                    restart(world, id_of(world, node));
+                }
             }
         }
         Kind::Pause { node } => {
@@ -235,8 +258,20 @@ fn lift(world: &'static World, state: &PlanState, fault: &Fault) {
                 world.reset_clock(id_of(world, node));
             }
         }
-        Kind::DiskError { node, .. } | Kind::DiskFull { node } | Kind::DiskSlow { node, .. } => {
-            set_disk(world, state, node)
+        Kind::DiskError { node, .. }
+        | Kind::DiskFull { node }
+        | Kind::DiskSlow { node, .. }
+        | Kind::Disk { node, .. } => set_disk(world, state, node),
+    }
+}
+
+impl Kind {
+    /// Whether it keeps the node down while it lasts.
+    fn ends(&self, name: &str) -> bool {
+        match self {
+            Kind::Kill { node } | Kind::PowerCycle { node } | Kind::Wipe { node } => node == name,
+            Kind::SwapDisks { a, b } => a == name || b == name,
+            _ => false,
         }
     }
 }
@@ -307,6 +342,23 @@ fn set_disk(world: &World, state: &PlanState, name: &str) {
                 faults.write_error = greater(faults.write_error, *ratio);
                 faults.sync_error = greater(faults.sync_error, *ratio);
                 faults.read_error = greater(faults.read_error, *ratio);
+            }
+            Kind::Disk { node, trouble, ratio } if node == name => {
+                let set = |field: &mut Ratio| *field = greater(*field, *ratio);
+                match trouble {
+                    DiskTrouble::OpenError => set(&mut faults.open_error),
+                    DiskTrouble::Short => {
+                        set(&mut faults.short_read);
+                        set(&mut faults.short_write);
+                    }
+                    DiskTrouble::Interrupt => set(&mut faults.interrupted),
+                    DiskTrouble::Stall => set(&mut faults.stall),
+                    DiskTrouble::SyncFull => set(&mut faults.sync_full),
+                    DiskTrouble::Lie => set(&mut faults.sync_lie),
+                    DiskTrouble::Latent => set(&mut faults.latent_error),
+                    DiskTrouble::Rot => set(&mut faults.bit_rot),
+                    DiskTrouble::Astray => set(&mut faults.misdirected),
+                }
             }
             Kind::DiskFull { node } if node == name => faults.full = true,
             Kind::DiskSlow { node, factor } if node == name => faults.slow_factor = faults.slow_factor.max(*factor),

@@ -95,6 +95,27 @@ pub enum Kind {
         /// How often.
         ratio: Ratio,
     },
+    /// Operations of the disk meet this, with this probability.
+    Disk {
+        /// The node.
+        node: String,
+        /// What they meet.
+        trouble: DiskTrouble,
+        /// How often.
+        ratio: Ratio,
+    },
+    /// Power off, the disk is replaced by an empty one, and on again when the fault is over.
+    Wipe {
+        /// The node.
+        node: String,
+    },
+    /// Power off for both, each gets the other's disk, and on again when the fault is over.
+    SwapDisks {
+        /// The one.
+        a: String,
+        /// The other.
+        b: String,
+    },
     /// Writes fail with ENOSPC.
     DiskFull {
         /// The node.
@@ -107,6 +128,58 @@ pub enum Kind {
         /// How many times.
         factor: u32,
     },
+}
+
+/// What operations of a disk may meet, beyond EIO: the fields of [`DiskFaults`](sim_disk::DiskFaults), which has the
+/// contract of each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskTrouble {
+    /// Opens fail with EIO.
+    OpenError,
+    /// Reads and writes transfer less than they could.
+    Short,
+    /// Opens, reads and writes fail with EINTR.
+    Interrupt,
+    /// Operations take a second longer.
+    Stall,
+    /// fsyncs fail with ENOSPC.
+    SyncFull,
+    /// fsyncs succeed and do nothing. Damage: what was acknowledged may be lost.
+    Lie,
+    /// Pages become unreadable. Damage.
+    Latent,
+    /// Bits flip. Damage.
+    Rot,
+    /// A page is written to the place of another. Damage.
+    Astray,
+}
+
+impl DiskTrouble {
+    /// All of them.
+    pub const ALL: [DiskTrouble; 9] = {
+        use DiskTrouble::*;
+        [OpenError, Short, Interrupt, Stall, SyncFull, Lie, Latent, Rot, Astray]
+    };
+
+    /// The name of the fault, and the name under which its strikes are counted.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            DiskTrouble::OpenError => ("disk-open-error", "disk.eio"),
+            DiskTrouble::Short => ("disk-short", "disk.short"),
+            DiskTrouble::Interrupt => ("disk-interrupt", "disk.eintr"),
+            DiskTrouble::Stall => ("disk-stall", "disk.stall"),
+            DiskTrouble::SyncFull => ("disk-sync-full", "disk.enospc"),
+            DiskTrouble::Lie => ("disk-lie", "disk.lie"),
+            DiskTrouble::Latent => ("disk-latent", "disk.latent"),
+            DiskTrouble::Rot => ("disk-rot", "disk.rot"),
+            DiskTrouble::Astray => ("disk-astray", "disk.astray"),
+        }
+    }
+
+    /// The one whose fault has this name.
+    fn named(name: &str) -> Option<DiskTrouble> {
+        DiskTrouble::ALL.into_iter().find(|trouble| trouble.names().0 == name)
+    }
 }
 
 impl Fault {
@@ -156,6 +229,9 @@ impl Fault {
             Kind::ClockDrift { .. } => "clock-drift",
             Kind::DiskError { .. } => "disk-error",
             Kind::DiskFull { .. } => "disk-full",
+            Kind::Disk { trouble, .. } => trouble.names().0,
+            Kind::Wipe { .. } => "wipe",
+            Kind::SwapDisks { .. } => "swap-disks",
             Kind::DiskSlow { .. } => "disk-slow",
         }
     }
@@ -167,6 +243,7 @@ impl Fault {
                 a.iter().chain(b).map(String::as_str).collect()
             }
             Kind::Delay { from, to, .. } | Kind::Loss { from, to, .. } => vec![from, to],
+            Kind::SwapDisks { a, b } => vec![a, b],
             Kind::Kill { node }
             | Kind::PowerCycle { node }
             | Kind::Pause { node }
@@ -174,6 +251,8 @@ impl Fault {
             | Kind::ClockDrift { node, .. }
             | Kind::DiskError { node, .. }
             | Kind::DiskFull { node }
+            | Kind::Disk { node, .. }
+            | Kind::Wipe { node }
             | Kind::DiskSlow { node, .. } => vec![node],
         }
     }
@@ -239,13 +318,14 @@ impl Plan {
     /// Lets the swarm draw only these kinds, by the names of [`Fault::name`].
     ///
     /// # Panics
-    /// If a name is not one of [`Swarm::KINDS`].
+    /// If a name is neither one of [`Swarm::KINDS`] nor of [`Swarm::ON_DEMAND`].
     #[track_caller]
     pub fn only(mut self, kinds: &[&str]) -> Plan {
+        let all: Vec<&'static str> = Swarm::KINDS.into_iter().chain(Swarm::ON_DEMAND).collect();
         for kind in kinds {
-            assert!(Swarm::KINDS.contains(kind), "{kind:?} is no kind of fault: expected one of {:?}", Swarm::KINDS);
+            assert!(all.contains(kind), "{kind:?} is no kind of fault: expected one of {all:?}");
         }
-        self.swarm_mut().kinds = Swarm::KINDS.into_iter().filter(|k| kinds.contains(k)).collect();
+        self.swarm_mut().kinds = all.into_iter().filter(|k| kinds.contains(k)).collect();
         self
     }
 

@@ -7,7 +7,7 @@
 //! With `keep_majority` the time is cut into epochs, and in each epoch only a minority may be struck: the nodes that
 //! stand next in turn. Who may be struck when is thus fixed by the names alone; what happens to them is the seed's.
 
-use super::{Fault, Kind, Planned};
+use super::{DiskTrouble, Fault, Kind, Planned};
 use sim_core::choices::{Address, Choices, Law, Ratio, Stream};
 use sim_core::{Instant, NodeId, hash};
 use std::time::Duration;
@@ -41,6 +41,27 @@ impl Swarm {
         "disk-full",
         "disk-slow",
     ];
+
+    /// Kinds that a swarm draws only if [`Plan::only`](super::Plan::only) names them: not every program survives them, or not
+    /// every disk knows them. Those that damage what was acknowledged (from `disk-lie` on) strike the same minority of the nodes
+    /// in all epochs under `keep_majority`: which one is a choice of its own.
+    pub const ON_DEMAND: [&'static str; 10] = [
+        "disk-open-error",
+        "disk-short",
+        "disk-interrupt",
+        "disk-stall",
+        "disk-sync-full",
+        "disk-lie",
+        "disk-latent",
+        "disk-rot",
+        "disk-astray",
+        "wipe",
+    ];
+
+    /// Whether a kind takes away what was acknowledged, and no later epoch brings it back.
+    fn damages(kind: &str) -> bool {
+        Swarm::ON_DEMAND[5..].contains(&kind)
+    }
 }
 
 impl Default for Swarm {
@@ -76,6 +97,10 @@ impl Swarm {
             if nodes.is_empty() { "no nodes".into() } else { format!("only {nodes:?}") },
             if self.keep_majority { "three nodes, to keep a majority of them" } else { "one node" },
         );
+        let at = Address { stream: Stream::CONFIG, key: hash::key(&[hash::text("damaged disks")]), n: ordinal };
+        choices.name_key(at.key, || "disks that may be damaged".to_owned());
+        let law = Law::Below(if self.kinds.iter().any(|k| Swarm::damages(k)) { count } else { 0 });
+        let damaged = choices.ask(at, law, "which disks may be damaged", now, NodeId::OUTSIDE);
         let mut planned = Vec::new();
         for kind in &self.kinds {
             let p = draw_intensity(choices, kind, ordinal, now);
@@ -88,7 +113,8 @@ impl Swarm {
                         continue;
                     }
                     let mut details = Details { word, drawn: 0 };
-                    let victim = &nodes[((epoch + details.below(strikable)) % count) as usize];
+                    let turn = if Swarm::damages(kind) { damaged } else { epoch };
+                    let victim = &nodes[((turn + details.below(strikable)) % count) as usize];
                     let begin = details.below(sim_core::nanos(length) * 3 / 4);
                     let longest = sim_core::nanos(length) - begin;
                     let lasts = Duration::from_millis((details.below(longest) / 1_000_000).max(1));
@@ -166,9 +192,15 @@ fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -
             Kind::ClockDrift { node, ppm: (1 << details.below(15)) * if details.below(2) == 0 { 1 } else { -1 } }
         }
         "disk-error" => Kind::DiskError { node, ratio: Ratio::new(1 << details.below(4), 16) },
+        "wipe" => Kind::Wipe { node },
         "disk-full" => Kind::DiskFull { node },
         "disk-slow" => Kind::DiskSlow { node, factor: 2 << details.below(8) },
-        other => unreachable!("{other} is no kind of a swarm"),
+        other => {
+            let trouble = DiskTrouble::named(other).expect("it is a kind of a swarm");
+            // What lasts is rarer.
+            let of = if Swarm::damages(other) { 128 } else { 16 };
+            Kind::Disk { node, trouble, ratio: Ratio::new(1 << details.below(4), of) }
+        }
     })
 }
 
@@ -199,6 +231,26 @@ mod tests {
             assert!(all.iter().any(|p| p.fault.name() == kind), "{kind} was never drawn");
         }
         assert!(all.iter().all(|p| p.at + p.fault.lasts <= swarm.until));
+    }
+
+    #[test]
+    fn damage_is_drawn_on_demand_and_stays_with_one_minority() {
+        let damage: Vec<&str> = Swarm::ON_DEMAND.into_iter().filter(|k| Swarm::damages(k)).collect();
+        assert_eq!(damage, ["disk-lie", "disk-latent", "disk-rot", "disk-astray", "wipe"]);
+        let all = Swarm { keep_majority: true, kinds: Swarm::ON_DEMAND.to_vec(), ..Swarm::default() };
+        let (mut drawn_kinds, mut struck) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        for seed in 0..200 {
+            let plan = drawn(seed, &all, 5);
+            drawn_kinds.extend(plan.iter().map(|p| p.fault.name()));
+            let damaged: std::collections::BTreeSet<String> = plan
+                .iter()
+                .filter(|p| damage.contains(&p.fault.name()))
+                .map(|p| p.fault.nodes()[0].to_owned())
+                .collect();
+            assert!(damaged.len() <= 2, "seed {seed}: {damaged:?}");
+            struck.extend(damaged);
+        }
+        assert_eq!((drawn_kinds.len(), struck.len()), (Swarm::ON_DEMAND.len(), 5));
     }
 
     #[test]

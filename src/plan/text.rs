@@ -1,7 +1,7 @@
 //! Plans as text: `sim-plan 1`, then a line for each fault, `3s kill kv0 for 2s`. Blank lines and `#` comments are passed
 //! over. Times are whole numbers with a unit: `ns`, `us`, `ms` or `s`.
 
-use super::{Fault, Kind, Plan, Planned};
+use super::{DiskTrouble, Fault, Kind, Plan, Planned};
 use sim_core::choices::Ratio;
 use std::fmt;
 use std::str::FromStr;
@@ -48,15 +48,20 @@ impl fmt::Display for Fault {
             Kind::OneWay { from, to } => write!(f, "{name} {} | {}", from.join(" "), to.join(" "))?,
             Kind::Delay { from, to, by } => write!(f, "{name} {from} {to} {}", Span(*by))?,
             Kind::Loss { from, to, ratio } => write!(f, "{name} {from} {to} {}/{}", ratio.num(), ratio.den())?,
-            Kind::Kill { node } | Kind::PowerCycle { node } | Kind::Pause { node } | Kind::DiskFull { node } => {
-                write!(f, "{name} {node}")?
-            }
+            Kind::Kill { node }
+            | Kind::PowerCycle { node }
+            | Kind::Pause { node }
+            | Kind::DiskFull { node }
+            | Kind::Wipe { node } => write!(f, "{name} {node}")?,
+            Kind::SwapDisks { a, b } => write!(f, "{name} {a} {b}")?,
             Kind::ClockBump { node, by_ns } => {
                 let sign = if *by_ns < 0 { "-" } else { "+" };
                 write!(f, "{name} {node} {sign}{}", Span(Duration::from_nanos(by_ns.unsigned_abs())))?
             }
             Kind::ClockDrift { node, ppm } => write!(f, "{name} {node} {ppm}ppm")?,
-            Kind::DiskError { node, ratio } => write!(f, "{name} {node} {}/{}", ratio.num(), ratio.den())?,
+            Kind::DiskError { node, ratio } | Kind::Disk { node, ratio, .. } => {
+                write!(f, "{name} {node} {}/{}", ratio.num(), ratio.den())?
+            }
             Kind::DiskSlow { node, factor } => write!(f, "{name} {node} {factor}x")?,
         }
         write!(f, " for {}", Span(self.lasts))
@@ -144,8 +149,14 @@ fn parse_kind(name: &str, rest: &[&str]) -> Result<Kind, String> {
         }
         ("clock-drift", [n, ppm]) => Kind::ClockDrift { node: node(n), ppm: parse_suffixed(ppm, "ppm")? },
         ("disk-error", [n, ratio]) => Kind::DiskError { node: node(n), ratio: parse_ratio(ratio)? },
+        ("wipe", [n]) => Kind::Wipe { node: node(n) },
+        ("swap-disks", [a, b]) => Kind::SwapDisks { a: node(a), b: node(b) },
         ("disk-full", [n]) => Kind::DiskFull { node: node(n) },
         ("disk-slow", [n, factor]) => Kind::DiskSlow { node: node(n), factor: parse_suffixed(factor, "x")? },
+        (name, [n, ratio]) if DiskTrouble::named(name).is_some() => {
+            let trouble = DiskTrouble::named(name).expect("it was just found");
+            Kind::Disk { node: node(n), trouble, ratio: parse_ratio(ratio)? }
+        }
         _ => return Err(format!("found `{name} {}`, expected a fault such as `kill NODE`", rest.join(" "))),
     };
     Ok(kind)
@@ -196,9 +207,20 @@ mod tests {
             8ms clock-drift a -200ppm for 1s\n\
             9ms disk-error a 1/16 for 1s\n\
             10ms disk-full a for 1s\n\
-            11ms disk-slow a 10x for 7ns\n";
+            11ms disk-slow a 10x for 7ns\n\
+            12ms disk-open-error a 1/8 for 1s\n\
+            12ms disk-short a 1/8 for 1s\n\
+            12ms disk-interrupt a 1/8 for 1s\n\
+            12ms disk-stall a 1/8 for 1s\n\
+            12ms disk-sync-full a 1/8 for 1s\n\
+            12ms disk-lie a 1/8 for 1s\n\
+            12ms disk-latent a 1/8 for 1s\n\
+            12ms disk-rot a 1/8 for 1s\n\
+            12ms disk-astray a 1/8 for 1s\n\
+            13ms wipe a for 1s\n\
+            14ms swap-disks a b for 1s\n";
         let plan: Plan = text.parse().expect("it is well formed");
-        assert_eq!(plan.faults().len(), 12);
+        assert_eq!(plan.faults().len(), 23);
         assert_eq!(plan.to_string(), text);
     }
 

@@ -1,6 +1,6 @@
 //! A deviation in plain words.
 
-use crate::plan::{Fault, Kind, Planned};
+use crate::plan::{DiskTrouble, Fault, Kind, Planned};
 use crate::report::Deviation;
 use sim_core::{Instant, nanos};
 use std::time::Duration;
@@ -48,6 +48,22 @@ fn fault_in_words(fault: &Fault) -> String {
         Kind::DiskError { node, ratio } => {
             format!("{} of {} operations of the disk of {node} fail with EIO", ratio.num(), ratio.den())
         }
+        Kind::Disk { node, trouble, ratio } => {
+            let met = match trouble {
+                DiskTrouble::OpenError => "opens fail with EIO",
+                DiskTrouble::Short => "reads and writes are cut short",
+                DiskTrouble::Interrupt => "calls fail with EINTR",
+                DiskTrouble::Stall => "operations stall",
+                DiskTrouble::SyncFull => "fsyncs fail with ENOSPC",
+                DiskTrouble::Lie => "fsyncs lie",
+                DiskTrouble::Latent => "reads make a page unreadable",
+                DiskTrouble::Rot => "reads meet a bit that flipped",
+                DiskTrouble::Astray => "fsyncs write a page to a wrong place",
+            };
+            format!("on the disk of {node} {} of {} {met}", ratio.num(), ratio.den())
+        }
+        Kind::Wipe { node } => format!("{node} loses its power and its disk, and is down"),
+        Kind::SwapDisks { a, b } => format!("{a} and {b} lose their power, get each other's disks, and are down"),
         Kind::DiskFull { node } => format!("the disk of {node} is full"),
         Kind::DiskSlow { node, factor } => format!("the disk of {node} is {factor} times slower"),
     };

@@ -3,14 +3,14 @@
 use sim::core::Verdict;
 use sim::core::choices::{Choices, Ratio, Tape};
 use sim::net::{LinkConfig, Odds};
-use sim::{Fault, Kind, Plan, Sim, millis, secs};
+use sim::{DiskTrouble, Fault, Kind, Plan, Planned, Sim, millis, secs};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{interval, sleep, timeout};
 
@@ -355,6 +355,66 @@ async fn a_failing_disk_says_so(sim: Sim) {
     assert_eq!(error.raw_os_error(), Some(5));
     sim.healed().await;
     node.run(tokio::fs::write("/before", "z")).await.expect("the disk is well");
+}
+
+/// A program that appends records and reads them all again, whatever goes wrong: an error is tried again later, the rest of a
+/// short write is written, what was damaged is written anew.
+async fn diligent() {
+    for half in [0, 1].into_iter().cycle() {
+        let work = async {
+            let mut file = tokio::fs::OpenOptions::new().read(true).write(true).create(true).open("/data").await?;
+            file.seek(io::SeekFrom::Start(half * 4 * 4096)).await?;
+            for page in 0..4u8 {
+                file.write_all(&[page; 4096]).await?;
+            }
+            file.sync_all().await?;
+            file.seek(io::SeekFrom::Start(0)).await?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).await?;
+            io::Result::Ok(())
+        };
+        work.await.ok();
+        sleep(millis(10)).await;
+    }
+}
+
+#[test]
+fn every_trouble_of_a_disk_strikes_when_it_is_planned() {
+    for trouble in DiskTrouble::ALL {
+        let fault = Kind::Disk { node: "a".into(), trouble, ratio: Ratio::new(1, 4) };
+        let fault = Fault::of(fault).lasting(secs(5));
+        let (name, counter) = (fault.name(), fault.counter());
+        let ended = Sim::run(1, move |sim| async move {
+            sim.node("a").start(diligent);
+            sim.inject(fault);
+            sim.sleep(secs(6)).await;
+        });
+        assert!(ended.verdict.passed(), "{name}: {}", ended.verdict);
+        assert!(ended.outcome.fired.get(counter).is_some_and(|count| *count > 0), "{name} never struck");
+    }
+}
+
+#[sim::test(seeds = 20)]
+async fn a_wiped_machine_starts_on_an_empty_disk_and_swapped_ones_on_each_others(sim: Sim) {
+    let (a, b) = (sim.node("a"), sim.node("b"));
+    for (node, name) in [(&a, "a"), (&b, "b")] {
+        node.start(pending::<()>);
+        let written = node.run(async move {
+            tokio::fs::write("/who", name).await?;
+            tokio::fs::File::open("/who").await?.sync_all().await
+        });
+        written.await.expect("the disk is well");
+    }
+    sim.inject("0s swap-disks a b for 1s".parse::<Planned>().expect("it is well formed").fault);
+    sim.healed().await;
+    assert_eq!(a.run(tokio::fs::read_to_string("/who")).await.expect("it was synced"), "b");
+    assert_eq!(b.run(tokio::fs::read_to_string("/who")).await.expect("it was synced"), "a");
+    sim.inject(Fault::of(Kind::Wipe { node: "a".into() }));
+    sim.healed().await;
+    let gone = a.run(tokio::fs::read_to_string("/who")).await.expect_err("it was wiped");
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert_eq!(b.run(tokio::fs::read_to_string("/who")).await.expect("it is another's"), "a");
+    assert_eq!((a.incarnation(), b.incarnation()), (3, 2));
 }
 
 // ---- plans --------------------------------------------------------------------------------------------------------
