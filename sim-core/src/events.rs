@@ -151,12 +151,29 @@ impl EventQueue {
         }
     }
 
+    /// Whether an event is due at `now` or was before.
+    #[inline]
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        // What is not in the heap is later than the tick. Cancelled events on top of it are no later than what is below.
+        let later = now.0 >> TICK_BITS <= self.tick && self.near.peek().is_none_or(|Reverse((at, ..))| *at > now.0);
+        !later && self.next_at().is_some_and(|at| at <= now)
+    }
+
     /// Takes the next event out.
     pub fn pop(&mut self) -> Option<(Instant, Due)> {
-        self.next_at()?;
+        self.pop_until(Instant::NEVER)?.ok()
+    }
+
+    /// Takes the next event out if it is due by `limit`, else says when it is.
+    #[inline]
+    pub fn pop_until(&mut self, limit: Instant) -> Option<Result<(Instant, Due), Instant>> {
+        let next = self.next_at()?;
+        if next > limit {
+            return Some(Err(next));
+        }
         let Reverse((at, _, index, _)) = self.near.pop()?;
         let due = self.release(index).expect("an event in the queue has something to do");
-        Some((Instant(at), due))
+        Some(Ok((Instant(at), due)))
     }
 
     /// Forgets everything, keeps the memory. What would have happened is handed out, to be dropped where nothing is

@@ -65,11 +65,13 @@ impl World {
     }
 
     /// Whether the tasks of this group may act.
+    #[inline]
     pub fn group_lives(&self, group: GroupId) -> bool {
         self.groups.borrow().get(group.0 as usize).is_some_and(|(_, alive)| *alive)
     }
 
     /// Whether the acting task may act: false in destructors that run because their node died.
+    #[inline]
     pub fn actor_lives(&self) -> bool {
         self.group_lives(self.actor.get().group)
     }

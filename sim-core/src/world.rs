@@ -395,12 +395,31 @@ impl World {
     #[inline]
     pub fn extension<T: Default + 'static>(&self) -> Rc<T> {
         let kind = TypeId::of::<T>();
-        let found = self.extensions.borrow().iter().find(|(of, _)| *of == kind).map(|(_, found)| found.clone());
-        found.and_then(|found| found.downcast().ok()).unwrap_or_else(|| {
-            let made = Rc::new(T::default());
-            self.extensions.borrow_mut().push((kind, made.clone()));
-            made
-        })
+        let extensions = self.extensions.borrow();
+        if let Some((of, found)) = extensions.first()
+            && *of == kind
+            && let Ok(found) = found.clone().downcast()
+        {
+            return found;
+        }
+        drop(extensions);
+        self.extension_further_on()
+    }
+
+    /// Found or made, and put first: mostly the same is asked for again.
+    #[cold]
+    fn extension_further_on<T: Default + 'static>(&self) -> Rc<T> {
+        let kind = TypeId::of::<T>();
+        let place = self.extensions.borrow().iter().position(|(of, _)| *of == kind);
+        let place = place.unwrap_or_else(|| {
+            let made: Rc<dyn Any> = Rc::new(T::default());
+            let mut extensions = self.extensions.borrow_mut();
+            extensions.push((kind, made));
+            extensions.len() - 1
+        });
+        let mut extensions = self.extensions.borrow_mut();
+        extensions.swap(0, place);
+        extensions[0].1.clone().downcast().unwrap_or_else(|_| unreachable!("found by its type"))
     }
 
     // ---- the loop -----------------------------------------------------------------------------------------------
@@ -473,9 +492,10 @@ impl World {
     /// nothing has come: what a kernel hands over at once, such as a packet of a machine to itself, has.
     ///
     /// Nothing of the World may be borrowed by the caller.
+    #[inline]
     pub fn let_due_happen(&self) -> bool {
         let mut any = false;
-        while !self.stopped.get() && self.core.borrow_mut().events.next_at().is_some_and(|at| at <= self.now()) {
+        while !self.stopped.get() && self.core.borrow_mut().events.is_due(self.now()) {
             any = true;
             self.turn();
         }
@@ -490,17 +510,20 @@ impl World {
                 place: String::new(),
             });
         }
-        let next = self.core.borrow_mut().events.next_at();
-        let Some(at) = next else {
-            return self.stop_with(Verdict::Deadlock { blocked: self.blocked() });
-        };
         let limit = self.settings.borrow().time_limit;
-        if at > Instant::ZERO + limit {
-            return self.stop_with(Verdict::Limit { what: "time", limit: format!("{limit:?} of virtual time") });
-        }
         let due = {
             let mut core = self.core.borrow_mut();
-            let Some((at, due)) = core.events.pop() else { return };
+            let (at, due) = match core.events.pop_until(Instant::ZERO + limit) {
+                Some(Ok(next)) => next,
+                Some(Err(_)) => {
+                    let limit = format!("{limit:?} of virtual time");
+                    return self.stop_with(Verdict::Limit { what: "time", limit });
+                }
+                None => {
+                    drop(core);
+                    return self.stop_with(Verdict::Deadlock { blocked: self.blocked() });
+                }
+            };
             if at.0 > self.now.get() {
                 self.now.set(at.0);
                 self.polls_at_instant.set(0);

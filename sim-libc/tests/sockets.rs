@@ -3,7 +3,7 @@
 
 use sim_core::{Choices, Settings, Spawn, Verdict, World};
 use sim_libc::interpose;
-use sim_libc::sockets::step;
+use sim_libc::sockets::{Steps, step};
 use sim_net::{Config, Net};
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -596,10 +596,11 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         let mut waker = eventfd(0, 0);
         epoll.add(waker.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 5).expect("added");
         let told = std::cell::Cell::new(0);
-        let step = |timeout| step(|| assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
+        let steps = Steps::default();
+        let step = |timeout| step(&steps, || assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
         assert_eq!((step(0), told.get()), (None, 0), "a runtime looks before it fires its timers");
         let looks = || (0..2).for_each(|_| assert_eq!(epoll.wait(0), []));
-        let glance = sim_libc::sockets::step(looks, || told.set(told.get() + 1)).expect("it has nothing to do");
+        let glance = sim_libc::sockets::step(&steps, looks, || told.set(told.get() + 1)).expect("it has nothing to do");
         assert_eq!((glance.until, told.get()), (Some(world.now()), 1));
         let idle = step(-1).expect("it would wait");
         assert_eq!((idle.until, told.get()), (None, 2));
@@ -611,7 +612,7 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         waker.write_all(&1u64.to_ne_bytes()).expect("written");
         assert!(idle.poll_ready(&mut cx).is_ready());
         let mut found = Vec::new();
-        assert_eq!(sim_libc::sockets::step(|| found = epoll.wait(-1), || unreachable!()), None);
+        assert_eq!(sim_libc::sockets::step(&steps, || found = epoll.wait(-1), || unreachable!()), None);
         drop(epoll);
         assert!(idle.poll_ready(&mut cx).is_ready(), "who waits for what was closed must not wait for ever");
         found

@@ -8,7 +8,7 @@
 use super::task::{Acting, Tag};
 use super::{Idle, tokio};
 use sim_core::time::Timer;
-use sim_core::{GroupId, Spawn, World, waiting_for};
+use sim_core::{GroupId, Instant, Spawn, World, waiting_for};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub trait Runtime {
 struct House {
     runtime: Rc<dyn Runtime>,
     residents: RefCell<Vec<Rc<Resident>>>,
+    /// Whether any of them was woken.
+    woken: Arc<AtomicBool>,
     /// Of the task that turns it.
     turning: RefCell<Option<Waker>>,
 }
@@ -64,10 +66,14 @@ impl Houses {
         if !world.actor_lives() {
             return None;
         }
-        let house =
-            Rc::new(House { runtime: tokio.runtime(), residents: RefCell::default(), turning: RefCell::default() });
+        let house = Rc::new(House {
+            runtime: tokio.runtime(),
+            residents: RefCell::default(),
+            woken: Arc::default(),
+            turning: RefCell::default(),
+        });
         houses.0.borrow_mut().insert(group, house.clone());
-        let turning = Turning { house: house.clone(), group, timer: None };
+        let turning = Turning { house: house.clone(), group, until: Instant::NEVER, timer: None };
         let _lives_with_its_group = world.spawn_in(group, None, turning, Spawn::named("tokio runtime"));
         Some(house)
     }
@@ -76,6 +82,7 @@ impl Houses {
 impl House {
     fn admit(&self, resident: Rc<Resident>) {
         self.residents.borrow_mut().push(resident);
+        self.woken.store(true, Relaxed);
         if let Some(turning) = self.turning.borrow().as_ref() {
             turning.wake_by_ref();
         }
@@ -84,6 +91,9 @@ impl House {
     /// Polls the residents that were woken. Returns whether there were any.
     fn poll_residents(&self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
+        if !self.woken.swap(false, Relaxed) {
+            return any;
+        }
         let mut i = 0;
         loop {
             // One at a time: a resident may admit others.
@@ -105,6 +115,7 @@ impl House {
 struct Resident {
     tag: Tag,
     woken: Arc<Woken>,
+    waker: Waker,
     /// `None` while it is polled, and when it is done.
     body: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Whether nobody waits for it any more.
@@ -118,6 +129,8 @@ struct Resident {
 /// Which residents are to be polled.
 struct Woken {
     flag: AtomicBool,
+    /// That of the house.
+    any: Arc<AtomicBool>,
     root: OnceLock<Waker>,
 }
 
@@ -128,6 +141,7 @@ impl Wake for Woken {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.flag.store(true, Relaxed);
+        self.any.store(true, Relaxed);
         if let Some(root) = self.root.get() {
             root.wake_by_ref();
         }
@@ -139,9 +153,8 @@ impl Resident {
     fn poll(&self, root: &Waker) -> bool {
         let Some(mut body) = self.body.borrow_mut().take() else { return true };
         self.woken.root.get_or_init(|| root.clone());
-        let waker = Waker::from(self.woken.clone());
         let _acting = Acting::begin(&self.tag);
-        let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(&mut Context::from_waker(&self.waker))));
         match polled {
             Ok(Poll::Pending) if !self.evicted.get() => {
                 *self.body.borrow_mut() = Some(body);
@@ -222,9 +235,11 @@ where
         let value = future.await;
         *place.borrow_mut() = Some(value);
     };
+    let woken = Arc::new(Woken { flag: AtomicBool::new(true), any: house.woken.clone(), root: OnceLock::new() });
     let resident = Rc::new(Resident {
         tag: Tag::new(),
-        woken: Arc::new(Woken { flag: AtomicBool::new(true), root: OnceLock::new() }),
+        waker: Waker::from(woken.clone()),
+        woken,
         body: RefCell::new(Some(Box::pin(body))),
         evicted: Cell::new(false),
         panic: RefCell::default(),
@@ -266,6 +281,8 @@ pub(crate) async fn outside<F: Future>(future: F) -> F::Output {
 struct Turning {
     house: Rc<House>,
     group: GroupId,
+    /// When the timer wakes it, if there is one.
+    until: Instant,
     timer: Option<Timer>,
 }
 
@@ -273,17 +290,19 @@ impl Future for Turning {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer = None;
-        let house = self.house.clone();
+        let this = &mut *self;
+        let house = &this.house;
         house.turning.borrow_mut().get_or_insert_with(|| cx.waker().clone());
         let turned = house.runtime.turn(&mut |cx| house.poll_residents(cx));
         let Some(idle) = turned.filter(|idle| idle.poll_ready(cx).is_pending()) else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        if let Some(until) = idle.until {
-            let timer = self.timer.insert(Timer::exact(until));
-            if Pin::new(timer).poll(cx).is_ready() {
+        let until = idle.until.unwrap_or(Instant::NEVER);
+        // One that has not fired and is for the same time goes on.
+        if until != this.until || World::current().is_some_and(|world| until <= world.now()) {
+            (this.until, this.timer) = (until, None);
+            if Pin::new(this.timer.insert(Timer::exact(until))).poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
         }

@@ -15,7 +15,9 @@ pub(crate) use machine::{on_machine, outside};
 pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};
-pub use sim_libc::sockets::{Idle, step};
+pub use sim_libc::sockets::{
+    Idle, Steps, is_stepped, no_timer_is_due, step, wait_finds_nothing, work_begins, work_ends,
+};
 pub use task::{Acting, Queue, Tag, breathe, draw, on};
 
 use std::sync::OnceLock;

@@ -111,6 +111,142 @@ impl<S: Schedule> LocalNotified<S> {
     // reset woken to false and return original value",
         versions: Versions::ALL,
     },
+    // A machine's runtime is entered for each of its turns: by the shortest way.
+    Hunk {
+        name: "a turn",
+        file: "runtime/runtime.rs",
+        anchor: "\
+    /// Runs a future to completion on the Tokio runtime.",
+        replace: "\
+    pub(crate) fn sim_turn<F: Future>(&self, future: F) -> F::Output {
+        match &self.scheduler {
+            Scheduler::CurrentThread(exec) => exec.sim_turn(&self.handle.inner, future),
+            #[allow(unreachable_patterns)]
+            _ => self.block_on(future),
+        }
+    }
+
+    /// Runs a future to completion on the Tokio runtime.",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a turn of the scheduler",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
+        replace: "\
+    pub(crate) fn sim_turn<F: Future>(&self, handle: &scheduler::Handle, future: F) -> F::Output {
+        crate::runtime::context::sim_enter(handle, || {
+            pin!(future);
+            let core = self.take_core(handle.as_current_thread());
+            core.expect(\"nobody else turns a machine\").block_on(future)
+        })
+    }
+
+    fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
+        versions: Versions::ALL,
+    },
+    // As `enter_runtime`, without a seed for a generator that nobody draws from.
+    Hunk {
+        name: "a turn's context",
+        file: "runtime/context.rs",
+        anchor: "    pub(crate) use runtime::{EnterRuntime, enter_runtime};",
+        replace: "\
+    pub(crate) use runtime::{EnterRuntime, enter_runtime};
+
+    pub(crate) fn sim_enter<R>(handle: &scheduler::Handle, f: impl FnOnce() -> R) -> R {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                CONTEXT.with(|c| c.runtime.set(EnterRuntime::NotEntered));
+            }
+        }
+        let _current = CONTEXT.with(|c| {
+            assert!(!c.runtime.get().is_entered(), \"a machine is turned by the simulator alone\");
+            c.runtime.set(EnterRuntime::Entered { allow_block_in_place: false });
+            c.set_current(handle)
+        });
+        let _leave = Leave;
+        f()
+    }",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a look that finds nothing",
+        file: "runtime/io/driver.rs",
+        anchor: "        // Block waiting for an event to happen, peeling out how many events",
+        replace: "\
+        if crate::__sim::wait_finds_nothing(max_wait) {
+            return;
+        }
+        // Block waiting for an event to happen, peeling out how many events",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "timers that are not due",
+        file: "runtime/time/mod.rs",
+        anchor: "        // Process pending timers after waking up",
+        replace: "\
+        if crate::__sim::no_timer_is_due() {
+            return;
+        }
+        // Process pending timers after waking up",
+        versions: Versions::ALL,
+    },
+    // On a machine names are known at once: asking for one is a task's work and not a thread's.
+    Hunk {
+        name: "a name to look up",
+        file: "net/addr.rs",
+        anchor: "            let s = self.to_owned();\n",
+        replace: "\
+            let s = self.to_owned();
+            #[cfg(feature = \"rt\")]
+            if crate::__sim::is_stepped() {
+                return MaybeReady(sealed::State::Blocking(crate::task::spawn(async move {
+                    std::net::ToSocketAddrs::to_socket_addrs(&s)
+                })));
+            }
+",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "a host to look up",
+        file: "net/addr.rs",
+        anchor: "            let host = host.to_owned();\n",
+        replace: "\
+            let host = host.to_owned();
+            #[cfg(feature = \"rt\")]
+            if crate::__sim::is_stepped() {
+                return MaybeReady(sealed::State::Blocking(crate::task::spawn(async move {
+                    std::net::ToSocketAddrs::to_socket_addrs(&(&host[..], port))
+                })));
+            }
+",
+        versions: Versions::ALL,
+    },
+    // How long a machine's runtime works is read from the simulator, not twice from the clock.
+    Hunk {
+        name: "work begins",
+        file: "runtime/metrics/batch.rs",
+        anchor: "    pub(crate) fn start_processing_scheduled_tasks(&mut self) {",
+        replace: "\
+    pub(crate) fn start_processing_scheduled_tasks(&mut self) {
+        if crate::__sim::work_begins() {
+            return;
+        }",
+        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "work ends",
+        file: "runtime/metrics/batch.rs",
+        anchor: "    pub(crate) fn end_processing_scheduled_tasks(&mut self) {",
+        replace: "\
+    pub(crate) fn end_processing_scheduled_tasks(&mut self) {
+        if let Some(worked_ns) = crate::__sim::work_ends() {
+            self.busy_duration_total += worked_ns;
+            return;
+        }",
+        versions: Versions::ALL,
+    },
     // A worker that is never idle looks at the driver now and then, if no other does: there it lets other threads run.
     Hunk {
         name: "a busy worker",

@@ -610,12 +610,15 @@ unsafe fn epoll_wait(
     if out.is_null() {
         return Err(Errno::FAULT);
     }
-    let events = epoll::wait(world, own, room, timeout)?;
-    for (i, event) in events.iter().enumerate() {
+    let mut next = out;
+    let given = epoll::wait(world, own, room, timeout, &mut |event| {
         // SAFETY: the caller's promise: room for `room` events, of which there are no more.
-        unsafe { out.add(i).write_unaligned(*event) };
-    }
-    Ok(events.len() as i64)
+        unsafe {
+            next.write_unaligned(event);
+            next = next.add(1);
+        }
+    })?;
+    Ok(given as i64)
 }
 
 /// The timeout that a call was given; none is for ever.

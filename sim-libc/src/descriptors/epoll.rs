@@ -244,19 +244,20 @@ impl Epoll {
         Some((data, target?.ready() & events & !PRIVATE))
     }
 
-    /// Up to `room` events of what is ready now.
-    fn collect(&self, room: usize) -> Vec<libc::epoll_event> {
+    /// Gives up to `room` events of what is ready now to `put`, and says how many.
+    fn collect(&self, room: usize, put: &mut dyn FnMut(libc::epoll_event)) -> usize {
         let looked_at = self.ready.borrow().len();
-        let mut events = Vec::with_capacity(looked_at.min(room));
+        let mut given = 0;
         let mut again = Vec::new();
         for _ in 0..looked_at {
-            if events.len() == room {
+            if given == room {
                 break;
             }
             let Some(place) = self.ready.borrow_mut().pop_front() else { break };
             self.with_item(place, |item| item.linked = false);
             let Some((data, ready)) = self.look(place).filter(|(_, ready)| *ready != 0) else { continue };
-            events.push(libc::epoll_event { events: ready, u64: data });
+            put(libc::epoll_event { events: ready, u64: data });
+            given += 1;
             self.with_item(place, |item| {
                 if item.events & libc::EPOLLONESHOT as u32 != 0 {
                     item.events &= PRIVATE;
@@ -266,8 +267,10 @@ impl Epoll {
                 }
             });
         }
-        self.ready.borrow_mut().extend(again);
-        events
+        if !again.is_empty() {
+            self.ready.borrow_mut().extend(again);
+        }
+        given
     }
 }
 
@@ -275,42 +278,37 @@ fn is(epoll: &Weak<Description>, own: &Rc<Description>) -> bool {
     std::ptr::eq(epoll.as_ptr(), Rc::as_ptr(own))
 }
 
-/// epoll_wait(2): up to `room` events. `timeout` of `None` is for ever.
+/// epoll_wait(2): up to `room` events, given to `put`; how many there were. `timeout` of `None` is for ever.
 pub(crate) fn wait(
     world: &'static World,
     own: &Rc<Description>,
     room: usize,
     timeout: Option<Duration>,
-) -> Answer<Vec<libc::epoll_event>> {
+    put: &mut dyn FnMut(libc::epoll_event),
+) -> Answer<usize> {
     let epoll = of(own)?;
     // What the machine sent to itself is there, together with what was ready before: tokio moves a paused clock unless a park
     // brings something for the future of its `block_on`.
     world.let_due_happen();
-    let events = epoll.collect(room);
-    if !events.is_empty() {
-        return Ok(events);
+    let given = epoll.collect(room, put);
+    if given > 0 {
+        return Ok(given);
     }
     let until = timeout.map(|timeout| world.now() + timeout);
-    if let Some(stepping) = STEPPING.get() {
-        // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it.
-        let stepping = unsafe { &*stepping };
-        // A runtime looks before it lets its due timers fire: what they wake belongs to the same step.
-        if timeout != Some(Duration::ZERO) || stepping.looked.replace(true) {
-            stepping.idle(own, until);
-        }
-        return Ok(events);
+    if let Some(stepping) = stepping() {
+        stepping.found_nothing(EpollId(own.id), timeout, until);
+        return Ok(0);
     }
     if timeout == Some(Duration::ZERO) {
         threads::yield_now();
-        return Ok(epoll.collect(room));
+        return Ok(epoll.collect(room, put));
     }
-    let waited = threads::wait("an event (epoll_wait)", until, |cx: &mut Context<'_>| {
-        let events = epoll.collect(room);
-        if events.is_empty() {
+    let waited = threads::wait("an event (epoll_wait)", until, |cx: &mut Context<'_>| match epoll.collect(room, put) {
+        0 => {
             own.wake_later(cx.waker());
-            return Poll::Pending;
+            Poll::Pending
         }
-        Poll::Ready(events)
+        given => Poll::Ready(given),
     });
     Ok(waited.unwrap_or_default())
 }
@@ -335,37 +333,119 @@ pub struct Idle {
     pub until: Option<Instant>,
 }
 
+/// What steps of one runtime have in common.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// Where it waits, once it has waited.
+    epoll: Cell<Option<EpollId>>,
+}
+
 struct Stepping<'a> {
     on_idle: RefCell<&'a mut dyn FnMut()>,
+    steps: &'a Steps,
     idle: Cell<Option<Idle>>,
     /// Whether it has looked, without waiting, once.
     looked: Cell<bool>,
+    /// Whether its last `epoll_wait` found nothing and would have waited.
+    waits: Cell<bool>,
+    /// When its runtime last began to work.
+    busy_since: Cell<Instant>,
 }
 
 impl Stepping<'_> {
-    fn idle(&self, epoll: &Description, until: Option<Instant>) {
-        self.idle.set(Some(Idle { epoll: EpollId(epoll.id), until }));
+    /// The runtime has nothing to do, unless it only looks, for the first time: it does so before it lets its due timers
+    /// fire, and what they wake belongs to the same step.
+    fn found_nothing(&self, epoll: EpollId, timeout: Option<Duration>, until: Option<Instant>) {
+        self.steps.epoll.set(Some(epoll));
+        self.waits.set(timeout != Some(Duration::ZERO));
+        if !self.waits.get() && !self.looked.replace(true) {
+            return;
+        }
+        self.idle.set(Some(Idle { epoll, until }));
         if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
             on_idle();
         }
     }
 }
 
+/// Whether this thread runs a step of a runtime.
+#[inline]
+pub fn is_stepped() -> bool {
+    STEPPING.get().is_some()
+}
+
+/// The step that this thread runs.
+#[inline]
+fn stepping() -> Option<&'static Stepping<'static>> {
+    // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it, and no caller keeps what it
+    // is given.
+    STEPPING.get().map(|stepping| unsafe { &*stepping })
+}
+
 /// Runs a runtime's loop until it has nothing to do, or has done enough for now. While `run` runs, an `epoll_wait` that
 /// finds nothing ready returns at once without events; before that it calls `on_idle`, which has to make `run` return. A
 /// runtime that only looks and does not wait (a timeout of zero) has had its turn when it does so again: then `until` is now.
 /// Returns where the last such wait was, or `None` if there was none.
-pub fn step(run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
+pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
     struct Back(Option<*const Stepping<'static>>);
     impl Drop for Back {
         fn drop(&mut self) {
             STEPPING.set(self.0);
         }
     }
-    let stepping = Stepping { on_idle: RefCell::new(&mut on_idle), idle: Cell::new(None), looked: Cell::new(false) };
+    let stepping = Stepping {
+        on_idle: RefCell::new(&mut on_idle),
+        steps,
+        idle: Cell::new(None),
+        looked: Cell::new(false),
+        waits: Cell::new(false),
+        busy_since: Cell::new(Instant::ZERO),
+    };
     let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
     run();
     stepping.idle.get()
+}
+
+/// Whether an `epoll_wait` that the stepped runtime is about to make would find nothing; then it counts as made. False
+/// where that is not known without making it, and outside a step.
+pub fn wait_finds_nothing(timeout: Option<Duration>) -> bool {
+    let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return false };
+    stepping.waits.set(false);
+    let Some(id) = stepping.steps.epoll.get().filter(|_| world.actor_lives()) else { return false };
+    world.let_due_happen();
+    let found = super::Descriptors::of(world).find(id.0);
+    let nothing = |epoll: &Epoll| epoll.ready.borrow().is_empty();
+    if !found.is_some_and(|own| of(&own).is_ok_and(nothing)) {
+        return false;
+    }
+    // Rounded as mio does it, for an epoll_wait that counts milliseconds in an int.
+    let whole = |t: Duration| t.as_secs().saturating_mul(1000) + t.subsec_nanos().div_ceil(1_000_000) as u64;
+    let timeout = timeout.map(|t| Duration::from_millis(whole(t).min(i32::MAX as u64)));
+    stepping.found_nothing(id, timeout, timeout.map(|timeout| world.now() + timeout));
+    true
+}
+
+/// Whether the stepped runtime waits for a time to come: no timer of its is due before that.
+#[inline]
+pub fn no_timer_is_due() -> bool {
+    stepping().is_some_and(|stepping| stepping.waits.get())
+}
+
+/// The stepped runtime begins to work. False outside a step: it reads its clock itself.
+#[inline]
+pub fn work_begins() -> bool {
+    let stepping = stepping().zip(World::current());
+    stepping.is_some_and(|(stepping, world)| {
+        stepping.busy_since.set(world.now());
+        true
+    })
+}
+
+/// How long the stepped runtime has worked, ns; `None` outside a step.
+#[inline]
+pub fn work_ends() -> Option<u64> {
+    let (stepping, world) = stepping().zip(World::current())?;
+    Some(world.now().since(stepping.busy_since.get()).as_nanos() as u64)
 }
 
 impl Idle {

@@ -17,6 +17,7 @@
 pub(crate) mod calls;
 pub(crate) mod epoll;
 mod eventfd;
+mod few;
 mod poll;
 mod stat;
 pub(crate) mod symbols;
@@ -27,14 +28,14 @@ use crate::sockets::pipe::PipeEnd;
 use crate::{raw, threads};
 use epoll::Epoll;
 use eventfd::EventFd;
+use few::Few;
 use sim_core::{GroupId, Instant, NodeId, World};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use timerfd::TimerFd;
 
 /// The first number that a run gives out.
@@ -185,22 +186,35 @@ pub(crate) struct Description {
     /// Whether the device tells us of changes.
     watched: Cell<bool>,
     /// Epoll objects that hold it, and under which place.
-    watchers: RefCell<Vec<(Weak<Description>, epoll::Place)>>,
+    watchers: RefCell<Few<(Weak<Description>, epoll::Place)>>,
     /// Threads that wait, to be woken once.
-    waiters: RefCell<Vec<Waker>>,
+    waiters: RefCell<Few<Waker>>,
 }
 
 /// Whom a device wakes: finds the description by its name, so that it may be woken late, or never.
-struct Observer(Id);
+mod observer {
+    use super::{Descriptors, Id};
+    use sim_core::World;
+    use std::task::{RawWaker, RawWakerVTable, Waker};
 
-impl Wake for Observer {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+    const _: () = assert!(size_of::<usize>() == 8, "a name has the size of a pointer");
+
+    /// Wakes whoever waits for the description of this name.
+    pub fn waker(Id { place, generation }: Id) -> Waker {
+        let data = (place as usize) << 32 | generation as usize;
+        // SAFETY: RawWaker's contract asks that the four functions of the table uphold what Waker promises for this data,
+        // also on other threads. The data is a number in the shape of a pointer, which none of them dereferences: `clone`
+        // copies it, `drop` does nothing, and `wake` looks it up in the World of the thread it is called on, if there is
+        // one. All four are safe functions.
+        unsafe { Waker::from_raw(RawWaker::new(std::ptr::without_provenance(data), &TABLE)) }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
+    static TABLE: RawWakerVTable = RawWakerVTable::new(|data| RawWaker::new(data, &TABLE), wake, wake, |_| {});
+
+    fn wake(data: *const ()) {
+        let id = Id { place: (data.addr() >> 32) as u32, generation: data.addr() as u32 };
         World::with_current(|world| {
-            if let Some(description) = Descriptors::of(world).find(self.0) {
+            if let Some(description) = Descriptors::of(world).find(id) {
                 description.notify(description.news());
             }
         });
@@ -263,7 +277,7 @@ impl Description {
 
     /// Wakes whoever waits for this description.
     pub(crate) fn observer(&self) -> Waker {
-        Waker::from(Arc::new(Observer(self.id)))
+        observer::waker(self.id)
     }
 
     /// Something has changed that may make it ready for `bits`.
@@ -280,12 +294,8 @@ impl Description {
         if self.waiters.borrow().is_empty() {
             return;
         }
-        let mut waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiters.drain(..).for_each(Waker::wake);
-        let mut kept = self.waiters.borrow_mut();
-        if kept.capacity() == 0 {
-            *kept = waiters;
-        }
+        let waiters = self.waiters.take();
+        waiters.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes `waker` once, at the next change.

@@ -90,6 +90,14 @@ pub(crate) unsafe fn read(at: *const u8, len: u32) -> Answer<Given> {
     Ok(Given { address, len })
 }
 
+/// An IPv4 address as an IPv6 socket shows it, if this is one.
+pub(crate) fn as_shown(addr: SocketAddr, is_v6: bool) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) if is_v6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        _ => addr,
+    }
+}
+
 /// An address in the kernel's layout.
 pub(crate) struct Bytes {
     bytes: [u8; size_of::<libc::sockaddr_storage>()],
@@ -114,14 +122,20 @@ impl Bytes {
         Bytes { bytes, len }
     }
 
-    /// An IPv4 address as an IPv6 socket shows it, if this is one.
-    pub(crate) fn of_family(addr: SocketAddr, is_v6: bool) -> Bytes {
-        match addr {
-            SocketAddr::V4(v4) if is_v6 => {
-                Bytes::of_ip(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into())
+    /// The address of whoever sent something; none where there is none to show.
+    pub(crate) fn of_sender(from: Option<&Address>) -> Bytes {
+        match from {
+            Some(Address::Ip(addr)) => Bytes::of_ip(*addr),
+            Some(Address::Unix(name)) => Bytes::of_unix(name),
+            Some(Address::Unspecified | Address::Strange) | None => {
+                Bytes { bytes: [0; size_of::<libc::sockaddr_storage>()], len: 0 }
             }
-            _ => Bytes::of_ip(addr),
         }
+    }
+
+    /// As a socket shows it, of IPv6 or not.
+    pub(crate) fn of_family(addr: SocketAddr, is_v6: bool) -> Bytes {
+        Bytes::of_ip(as_shown(addr, is_v6))
     }
 
     pub(crate) fn of_unix(name: &[u8]) -> Bytes {
@@ -132,10 +146,6 @@ impl Bytes {
         // A path is shown with its zero byte.
         let end = name.first().is_some_and(|b| *b != 0) as usize;
         Bytes { bytes, len: PATH + name.len() + end }
-    }
-
-    pub(crate) fn nothing() -> Bytes {
-        Bytes { bytes: [0; size_of::<libc::sockaddr_storage>()], len: 0 }
     }
 
     /// Writes as much as there is room for, and how much there would have been.

@@ -60,7 +60,9 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
                 let socket = socket(own)?;
                 let mut part = one(b, c)?;
                 let received = socket.receive(own, world, part.as_slices_mut(), d as i32)?;
-                received.from.unwrap_or_else(Bytes::nothing).write(e as *mut u8, f as *mut u32)?;
+                if e != 0 {
+                    Bytes::of_sender(received.from.as_ref()).write(e as *mut u8, f as *mut u32)?;
+                }
                 Ok(received.len)
             }),
             libc::SYS_sendmsg => {
@@ -290,7 +292,9 @@ unsafe fn receive_message(
         message.msg_flags = if cut { libc::MSG_TRUNC } else { 0 };
         put_control(message, &control);
         match (from, message.msg_name.is_null()) {
-            (Some(from), false) => from.write(message.msg_name.cast(), &mut message.msg_namelen)?,
+            (Some(from), false) => {
+                Bytes::of_sender(Some(&from)).write(message.msg_name.cast(), &mut message.msg_namelen)?
+            }
             _ => message.msg_namelen = 0,
         }
         Ok(len)

@@ -17,7 +17,9 @@ mod tcp;
 mod udp;
 mod unix;
 
-pub use crate::descriptors::epoll::{EpollId, Idle, step};
+pub use crate::descriptors::epoll::{
+    EpollId, Idle, Steps, is_stepped, no_timer_is_due, step, wait_finds_nothing, work_begins, work_ends,
+};
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use address::{Address, Bytes, Given};
 use options::{Control, Kind, Options};
@@ -51,7 +53,7 @@ pub(crate) struct Received {
     pub len: usize,
     /// A datagram was longer than there was room for.
     pub cut: bool,
-    pub from: Option<Bytes>,
+    pub from: Option<Address>,
     /// What the program asked to be told about the datagram.
     pub control: Vec<Control>,
 }
@@ -505,7 +507,7 @@ impl Socket {
                 Ok(Received {
                     len: if cut && flags & libc::MSG_TRUNC != 0 { whole } else { len },
                     cut,
-                    from: from.map(|name| Bytes::of_unix(&name)),
+                    from: from.map(|name| Address::Unix(name.to_vec())),
                     control: Vec::new(),
                 })
             }
@@ -519,7 +521,7 @@ impl Socket {
                 Ok(Received {
                     len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
                     cut,
-                    from: Some(Bytes::of_family(from, self.kind.family == libc::AF_INET6)),
+                    from: Some(Address::Ip(address::as_shown(from, self.kind.family == libc::AF_INET6))),
                     control: match options.tells() {
                         true => options.control(self.kind, udp.destination(from)?),
                         false => Vec::new(),

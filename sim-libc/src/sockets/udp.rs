@@ -34,7 +34,11 @@ impl Udp {
     /// A datagram tells of reading alone, an error of itself (Linux, sock_def_readable() and sock_def_error_report()).
     pub fn news(&self) -> u32 {
         // Also asked while a call of our own changes the state, which is news enough.
-        if self.bound.try_borrow_mut().is_ok() { IN | self.ready() & ERR } else { EVERY }
+        match self.bound.try_borrow_mut().as_deref() {
+            Ok(None) => IN,
+            Ok(Some(socket)) => IN | socket.has_error().map_or(ERR, |error| if error { ERR } else { 0 }),
+            Err(_) => EVERY,
+        }
     }
 
     pub fn observe(&self, observer: Waker) -> Answer<()> {

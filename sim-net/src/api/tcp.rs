@@ -2,7 +2,7 @@
 
 use super::wakers::Watch;
 use super::{Net, News, Readiness, as_node, attempt, filling, on, on_drop, poll, slot};
-use crate::model::{Attempt, BindOptions, Errno, Id, StreamId, StreamState, TcpOptions};
+use crate::model::{Attempt, BindOptions, Errno, Id, Standing, StreamId, StreamState, TcpOptions};
 use sim_core::DeviceCx;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -413,15 +413,9 @@ impl TcpStream {
     /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
     pub fn readiness(&self) -> io::Result<Readiness> {
         on(self.epoch, |net, cx| {
-            let (read_closed, write_closed) = (net.read_ended(self.id)?, net.write_ended(self.id)?);
-            Ok(Readiness {
-                readable: net.readable(self.id)?,
-                writable: net.writable(self.id, cx)?,
-                read_closed,
-                write_closed,
-                hang_up: read_closed && write_closed,
-                error: net.stream_error(self.id)?.is_some(),
-            })
+            let Standing { readable, writable, read_ended, write_ended, error } = net.standing(self.id, cx)?;
+            let hang_up = read_ended && write_ended;
+            Ok(Readiness { readable, writable, read_closed: read_ended, write_closed: write_ended, hang_up, error })
         })
     }
 

@@ -190,6 +190,11 @@ impl UdpSocket {
         })
     }
 
+    /// Whether an error waits for SO_ERROR.
+    pub fn has_error(&self) -> io::Result<bool> {
+        on(self.epoch, |net, _| Ok(net.udp_error(self.id)?.is_some()))
+    }
+
     /// Sets the observer: woken at every datagram and every error, until it is replaced.
     pub fn observe(&self, observer: Waker) -> io::Result<()> {
         on(self.epoch, |net, _| {

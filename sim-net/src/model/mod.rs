@@ -24,7 +24,7 @@ pub use errno::{Attempt, Errno};
 pub use link::{LinkConfig, Odds};
 pub use names::{Interface, numeric_host, service_name, service_port};
 pub use pipe::PipeEnd;
-pub use tcp::{KeepAlive, StreamId, StreamState, TcpOptions};
+pub use tcp::{KeepAlive, Standing, StreamId, StreamState, TcpOptions};
 pub use unix::{Credentials, Receive, Received, UnixKind};
 
 use address::{Directory, Machine, NO_LINK};

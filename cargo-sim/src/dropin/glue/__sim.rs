@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, unused_imports, missing_debug_implementations)]
 
 pub use ::sim::drop_in::{Acting, Queue, Tag, breathe, draw, on};
+pub use ::sim::drop_in::{is_stepped, no_timer_is_due, wait_finds_nothing, work_begins, work_ends};
 
 /// Before `main`: the simulator learns that this process's tokio is one that it can drive.
 #[used]
@@ -17,7 +18,7 @@ extern "C" fn begin() {
 #[cfg(feature = "rt")]
 mod machine {
     use crate::runtime::{Builder, Handle, Runtime};
-    use ::sim::drop_in::{Idle, step};
+    use ::sim::drop_in::{Idle, Steps, step};
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
     use std::task::{Context, Poll};
@@ -28,13 +29,15 @@ mod machine {
         fn runtime(&self) -> Rc<dyn ::sim::drop_in::Runtime> {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a simulated machine has what it needs");
             let handle = runtime.handle().clone();
-            Rc::new(Machine { runtime: RefCell::new(Some(runtime)), handle })
+            Rc::new(Machine { runtime: RefCell::new(Some(runtime)), handle, steps: Steps::default(), turned: Cell::new(false) })
         }
     }
 
     struct Machine {
         runtime: RefCell<Option<Runtime>>,
         handle: Handle,
+        steps: Steps,
+        turned: Cell<bool>,
     }
 
     impl ::sim::drop_in::Runtime for Machine {
@@ -56,7 +59,9 @@ mod machine {
                 if idle.get() { Poll::Ready(()) } else { Poll::Pending }
             });
             step(
-                || runtime.block_on(until_idle),
+                &self.steps,
+                // The first time by the usual way, on which tokio notes which thread its worker is.
+                || if self.turned.replace(true) { runtime.sim_turn(until_idle) } else { runtime.block_on(until_idle) },
                 || {
                     idle.set(true);
                     self.handle.inner.as_current_thread().sim_wake_root();

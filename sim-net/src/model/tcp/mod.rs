@@ -91,6 +91,21 @@ pub enum StreamState {
     Closed,
 }
 
+/// What one side of a stream can do without waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// A read gives bytes, an end or an error.
+    pub readable: bool,
+    /// A write takes bytes or gives an error.
+    pub writable: bool,
+    /// No more bytes come after those that wait.
+    pub read_ended: bool,
+    /// This side can never write again.
+    pub write_ended: bool,
+    /// An error waits to be taken.
+    pub error: bool,
+}
+
 /// The timers of a connection. The numbers are part of events' tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Timer {
@@ -444,11 +459,6 @@ impl Network {
     /// What broke the stream, once (SO_ERROR).
     pub fn take_stream_error(&mut self, id: StreamId) -> Result<Option<Errno>, Errno> {
         Ok(self.held(id)?.ends[id.side as usize].error.take())
-    }
-
-    /// What [`take_stream_error`](Self::take_stream_error) would take.
-    pub fn stream_error(&mut self, id: StreamId) -> Result<Option<Errno>, Errno> {
-        Ok(self.held(id)?.ends[id.side as usize].error)
     }
 
     /// Sends a segment from side `from`.

@@ -139,11 +139,21 @@ impl Network {
         Ok(connection.halves[1 - id.side as usize].fin_received || end.read_shut || end.state == State::Gone)
     }
 
-    /// Whether this side can never write again.
-    pub fn write_ended(&mut self, id: StreamId) -> Result<bool, Errno> {
+    /// What this side can do without waiting, all at once.
+    pub fn standing(&mut self, id: StreamId, cx: &mut DeviceCx<'_>) -> Result<Standing, Errno> {
+        let writable = self.writable(id, cx)?;
         let connection = self.held(id)?;
-        let gone = connection.ends[id.side as usize].state == State::Gone;
-        Ok(connection.halves[id.side as usize].fin != Fin::No || gone)
+        let side = id.side as usize;
+        let (end, incoming) = (&connection.ends[side], &connection.halves[1 - side]);
+        let gone = end.state == State::Gone;
+        let read_ended = incoming.fin_received || end.read_shut || gone;
+        Ok(Standing {
+            readable: read_ended || incoming.unread() > 0,
+            writable,
+            read_ended,
+            write_ended: connection.halves[side].fin != Fin::No || gone,
+            error: end.error.is_some(),
+        })
     }
 
     /// Ends this side's direction, a FIN following what was written, or lets reads end, or both. A second time it does
