@@ -197,7 +197,8 @@ mod observer {
     use sim_core::World;
     use std::task::{RawWaker, RawWakerVTable, Waker};
 
-    const _: () = assert!(size_of::<usize>() == 8, "a name has the size of a pointer");
+    /// A name has the size of a pointer, or this does not build.
+    const _: [(); size_of::<Id>()] = [(); size_of::<usize>()];
 
     /// Wakes whoever waits for the description of this name.
     pub fn waker(Id { place, generation }: Id) -> Waker {
