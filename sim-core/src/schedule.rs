@@ -392,6 +392,12 @@ impl World {
         self.scheduler.borrow_mut().tasks.get(self.actor.get().task).map(|t| t.id)
     }
 
+    /// The stable identity of whoever acts.
+    #[inline]
+    pub fn acting_key(&self) -> u64 {
+        self.actor.get().key
+    }
+
     /// Whether a task runs. Reads a cell only.
     #[inline]
     pub fn in_task(&self) -> bool {

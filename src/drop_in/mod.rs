@@ -18,7 +18,7 @@ pub use machine::{Runtime, Tokio};
 pub use sim_libc::sockets::{
     Idle, Steps, is_stepped, no_timer_is_due, step, wait_finds_nothing, work_begins, work_ends,
 };
-pub use task::{Acting, Queue, Tag, breathe, draw, on};
+pub use task::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
 
 use std::sync::OnceLock;
 

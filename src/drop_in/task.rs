@@ -24,6 +24,11 @@ pub fn draw(n: u32) -> Option<u32> {
     Some(World::current()?.draw_for_actor(n))
 }
 
+/// The seed of a new generator of a runtime's own; `None` outside a run.
+pub fn generator_seed() -> Option<u64> {
+    Some(World::current()?.generator_seed())
+}
+
 /// A task's stable identity and the count of its wakes. It lies in the task's header.
 #[derive(Debug)]
 pub struct Tag {

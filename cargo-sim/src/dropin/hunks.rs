@@ -1,6 +1,6 @@
 //! The changes to tokio's source, and the files added to it. Which versions they were tried with stands in [`TESTED`].
 
-use super::hunk::{Hunk, Versions};
+use super::hunk::Hunk;
 
 /// Every change, applied in this order.
 pub const HUNKS: &[Hunk] = &[
@@ -9,7 +9,6 @@ pub const HUNKS: &[Hunk] = &[
         file: "lib.rs",
         anchor: "mod loom;",
         replace: "#[doc(hidden)]\npub mod __sim;\nmod loom;",
-        versions: Versions::ALL,
     },
     // A task's stable identity and the count of its wakes, in its header.
     Hunk {
@@ -17,14 +16,12 @@ pub const HUNKS: &[Hunk] = &[
         file: "runtime/task/core.rs",
         anchor: "    pub(super) queue_next: UnsafeCell<Option<NonNull<Header>>>,",
         replace: "    pub(super) queue_next: UnsafeCell<Option<NonNull<Header>>>,\n\n    pub(super) sim: crate::__sim::Tag,",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a new task's identity",
         file: "runtime/task/core.rs",
         anchor: "queue_next: UnsafeCell::new(None),",
         replace: "queue_next: UnsafeCell::new(None),\n                sim: crate::__sim::Tag::new(),",
-        versions: Versions::ALL,
     },
     // Every scheduler polls its tasks here.
     Hunk {
@@ -51,7 +48,6 @@ impl<S: Schedule> LocalNotified<S> {
         mem::forget(self);
         let _acting = crate::__sim::Acting::begin(&raw.header().sim);
         raw.poll();",
-        versions: Versions::ALL,
     },
     // The order of ready tasks.
     Hunk {
@@ -59,21 +55,18 @@ impl<S: Schedule> LocalNotified<S> {
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "    tasks: VecDeque<Notified>,",
         replace: "    tasks: crate::__sim::Queue<Notified>,",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a new queue",
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "tasks: VecDeque::with_capacity(INITIAL_CAPACITY),",
         replace: "tasks: crate::__sim::Queue::with_capacity(INITIAL_CAPACITY),",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a wake",
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "        self.tasks.push_back(task);",
         replace: "        let hold = task.sim_hold();\n        self.tasks.push_back(task, hold);",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a wake from elsewhere",
@@ -97,7 +90,6 @@ impl<S: Schedule> LocalNotified<S> {
         if crate::__sim::on() {
             return self.sim_next_task(handle);
         }",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "the wake that ends a turn",
@@ -109,7 +101,6 @@ impl<S: Schedule> LocalNotified<S> {
     }
 
     // reset woken to false and return original value",
-        versions: Versions::ALL,
     },
     // A machine's runtime is entered for each of its turns: by the shortest way.
     Hunk {
@@ -127,7 +118,6 @@ impl<S: Schedule> LocalNotified<S> {
     }
 
     /// Runs a future to completion on the Tokio runtime.",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a turn of the scheduler",
@@ -143,7 +133,6 @@ impl<S: Schedule> LocalNotified<S> {
     }
 
     fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
-        versions: Versions::ALL,
     },
     // As `enter_runtime`, without a seed for a generator that nobody draws from.
     Hunk {
@@ -168,7 +157,6 @@ impl<S: Schedule> LocalNotified<S> {
         let _leave = Leave;
         f()
     }",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a look that finds nothing",
@@ -179,7 +167,6 @@ impl<S: Schedule> LocalNotified<S> {
             return;
         }
         // Block waiting for an event to happen, peeling out how many events",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "timers that are not due",
@@ -190,7 +177,6 @@ impl<S: Schedule> LocalNotified<S> {
             return;
         }
         // Process pending timers after waking up",
-        versions: Versions::ALL,
     },
     // On a machine names are known at once: asking for one is a task's work and not a thread's.
     Hunk {
@@ -206,7 +192,6 @@ impl<S: Schedule> LocalNotified<S> {
                 })));
             }
 ",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "a host to look up",
@@ -221,7 +206,6 @@ impl<S: Schedule> LocalNotified<S> {
                 })));
             }
 ",
-        versions: Versions::ALL,
     },
     // How long a machine's runtime works is read from the simulator, not twice from the clock.
     Hunk {
@@ -233,7 +217,6 @@ impl<S: Schedule> LocalNotified<S> {
         if crate::__sim::work_begins() {
             return;
         }",
-        versions: Versions::ALL,
     },
     Hunk {
         name: "work ends",
@@ -245,7 +228,6 @@ impl<S: Schedule> LocalNotified<S> {
             self.busy_duration_total += worked_ns;
             return;
         }",
-        versions: Versions::ALL,
     },
     // A worker that is never idle looks at the driver now and then, if no other does: there it lets other threads run.
     Hunk {
@@ -255,7 +237,6 @@ impl<S: Schedule> LocalNotified<S> {
         replace: "\
         crate::__sim::breathe();
         if let Some(mut driver) = self.inner.shared.driver.try_lock() {",
-        versions: Versions::ALL,
     },
     // A future that wakes itself at each poll keeps the thread of a `block_on` busy without a call that waits.
     Hunk {
@@ -280,7 +261,16 @@ impl<S: Schedule> LocalNotified<S> {
             .is_ok()
         {
             crate::__sim::breathe();",
-        versions: Versions::ALL,
+    },
+    Hunk {
+        name: "the seeds of its generators",
+        file: "loom/std/mod.rs",
+        anchor: "    pub(crate) fn seed() -> u64 {",
+        replace: "\
+    pub(crate) fn seed() -> u64 {
+        if let Some(seed) = crate::__sim::generator_seed() {
+            return seed;
+        }",
     },
     Hunk {
         name: "the draws of select! and watch",
@@ -291,7 +281,6 @@ pub(crate) fn thread_rng_n(n: u32) -> u32 {
     if let Some(drawn) = crate::__sim::draw(n) {
         return drawn;
     }",
-        versions: Versions::ALL,
     },
 ];
 

@@ -44,10 +44,6 @@ impl Source {
         Source { version: package.version.clone(), folder: package.folder().to_owned() }
     }
 
-    fn minor(&self) -> u64 {
-        self.version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
-    }
-
     /// A remark about a version that nobody has tried.
     pub fn untested(&self) -> Option<String> {
         let tested = TESTED.contains(&self.version.as_str());
@@ -101,7 +97,7 @@ impl Source {
         Ok(texts)
     }
 
-    /// The same with the hunks that are for this version, and what is added.
+    /// The same with the hunks, and what is added.
     fn operated(&self, mut texts: Texts) -> Result<Texts, String> {
         let refused = |why: String| {
             let (tried, newest) = (TESTED.join(", "), TESTED[TESTED.len() - 1]);
@@ -111,7 +107,7 @@ impl Source {
                 self.version
             )
         };
-        for hunk in HUNKS.iter().filter(|h| h.versions.hold(self.minor())) {
+        for hunk in HUNKS {
             let missing = || refused(format!("`{}` does not fit: there is no file src/{}", hunk.name, hunk.file));
             let text = texts.get_mut(Path::new(hunk.file)).ok_or_else(missing)?;
             *text = hunk.apply(text).map_err(refused)?;

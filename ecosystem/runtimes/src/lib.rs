@@ -115,3 +115,31 @@ async fn crossings(seen: Seen) {
     sleep(HALF_AN_HOUR).await;
     assert!(began.elapsed() >= HALF_AN_HOUR);
 }
+
+/// A socket that is waited for with the program's own epoll, on the thread that polls it: tokio knows nothing of that.
+pub fn own_epoll() -> Vec<String> {
+    use polling::{Event, Events, Poller};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        thread::sleep(20 * MS);
+        TcpStream::connect(address).unwrap().write_all(b"hello").unwrap();
+    });
+    let poller = Poller::new().unwrap();
+    let mut events = Events::new();
+    let mut waits = 0;
+    // SAFETY: the listener is deleted from the poller before it is dropped.
+    unsafe { poller.add(&listener, Event::readable(7)).unwrap() };
+    while events.is_empty() {
+        waits += 1;
+        poller.wait(&mut events, Some(15 * MS)).unwrap();
+    }
+    assert_eq!((waits, events.iter().next().unwrap().key), (2, 7));
+    poller.delete(&listener).unwrap();
+    let mut said = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut said).unwrap();
+    thread.join().unwrap();
+    vec![said]
+}

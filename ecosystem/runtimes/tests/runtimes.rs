@@ -14,4 +14,11 @@ macro_rules! programs {
     )*};
 }
 
-programs! { current_thread multi_thread }
+programs! { current_thread multi_thread own_epoll }
+
+/// The same where the runtime of its machine is turned.
+#[sim::test(seeds = 200)]
+async fn own_epoll_in_a_poll(sim: Sim) {
+    let seen = sim.node("server").run(async { runtimes::own_epoll() }).await;
+    assert_eq!(seen, ["hello"]);
+}

@@ -295,7 +295,8 @@ pub(crate) fn wait(
         return Ok(given);
     }
     let until = timeout.map(|timeout| world.now() + timeout);
-    if let Some(stepping) = stepping() {
+    // A program may wait by epoll itself, inside one of its polls: that is no wait of the runtime.
+    if let Some(stepping) = stepping().filter(|stepping| stepping.turner == world.acting_key()) {
         stepping.found_nothing(EpollId(own.id), timeout, until);
         return Ok(0);
     }
@@ -343,6 +344,8 @@ pub struct Steps {
 struct Stepping<'a> {
     on_idle: RefCell<&'a mut dyn FnMut()>,
     steps: &'a Steps,
+    /// Who acts where no task of the runtime does.
+    turner: u64,
     idle: Cell<Option<Idle>>,
     /// Whether it has looked, without waiting, once.
     looked: Cell<bool>,
@@ -396,6 +399,7 @@ pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Opt
     let stepping = Stepping {
         on_idle: RefCell::new(&mut on_idle),
         steps,
+        turner: World::current().map_or(0, World::acting_key),
         idle: Cell::new(None),
         looked: Cell::new(false),
         waits: Cell::new(false),
