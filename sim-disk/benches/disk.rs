@@ -4,19 +4,21 @@
 #![allow(missing_docs)] // what criterion_group! makes cannot be documented
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use sim_core::choices::{Choices, Tape};
 use sim_core::device::Bench;
-use sim_core::{Instant, NodeId};
-use sim_disk::{InodeId, OpenHow, Profile, Volume};
+use sim_core::{Device, Instant, NodeId};
+use sim_disk::{Disk, InodeId, Op, OpenHow, Profile, Reply, Volume};
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
+const NODE: NodeId = NodeId(1);
 const PAGE: u64 = 4096;
 /// 100 MiB.
 const PAGES: u64 = 25_600;
 const NOW: Instant = Instant::ZERO;
 
 fn disk() -> (Volume, InodeId) {
-    let mut disk = Volume::new(NodeId(1), "a", Profile::Linux);
+    let mut disk = Volume::new(NODE, "a", Profile::Linux);
     let how = OpenHow { read: true, write: true, create: true, ..OpenHow::default() };
     let file = disk.open(b"/f", how, NOW).expect("a new disk has room");
     (disk, file)
@@ -103,6 +105,33 @@ fn syncs_and_crashes(c: &mut Criterion) {
     }
 }
 
+/// The same calls through the device: with what is drawn for each, an answer, and an open file.
+fn calls(c: &mut Criterion) {
+    let calm = Choices::from_source(0, Box::new(Tape::new([])));
+    let mut bench = Bench { choices: Some(calm), ..Bench::default() };
+    let mut device = Disk::new();
+    device.node_added(NODE, "a", &mut bench.cx(NodeId::OUTSIDE));
+    let how = OpenHow { read: true, write: true, create: true, ..OpenHow::default() };
+    let opened = device.call(NODE, Op::Open(b"/f".to_vec(), how), &mut bench.cx(NODE)).1;
+    let Ok(Reply::Opened(file)) = opened else { panic!("{opened:?}") };
+    let mut group = c.benchmark_group("call");
+    for len in [100, 4096, 65_536] {
+        let bytes = vec![3; len];
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(format!("pwrite of {len} bytes, 64 between fdatasyncs"), |b| {
+            let mut n = 0u64;
+            b.iter(|| {
+                n += 1;
+                let op = if n.is_multiple_of(64) { Op::SyncData(file) } else { Op::WriteAt(file, 0, bytes.clone()) };
+                device.call(NODE, op, &mut bench.cx(NODE)).1
+            })
+        });
+        group.bench_function(format!("pread of {len} bytes"), |b| {
+            b.iter(|| device.call(NODE, Op::ReadAt(file, 0, len), &mut bench.cx(NODE)).1)
+        });
+    }
+}
+
 /// Nanoseconds of a random read of 4 KiB: the least of several rounds.
 fn read_ns(disk: &Volume, file: InodeId) -> u64 {
     let round = |seed| {
@@ -149,6 +178,6 @@ fn unsynced_operations_cost_readers_nothing(_: &mut Criterion) {
 criterion_group! {
     name = disk_calls;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = reads, writes, syncs_and_crashes, unsynced_operations_cost_readers_nothing
+    targets = reads, writes, calls, syncs_and_crashes, unsynced_operations_cost_readers_nothing
 }
 criterion_main!(disk_calls);

@@ -71,8 +71,8 @@ struct Damage {
 /// Version 0 is `durable`, version k what it was after the k-th change. Invariant: without changes, `now` is durable.
 #[derive(Clone)]
 pub struct Page {
-    now: Block,
     /// `None` is a hole: zeros.
+    now: Option<Block>,
     durable: Option<Block>,
     changes: Vec<Change>,
     /// So many changes were given up by an fsync that failed: alone they never become durable.
@@ -86,13 +86,16 @@ pub struct Page {
 
 impl Page {
     pub fn hole(episode: u32) -> Page {
-        Page { now: zeros(), durable: None, changes: Vec::new(), stranded: 0, episode, allocated: true, damage: None }
+        Page { now: None, durable: None, changes: Vec::new(), stranded: 0, episode, allocated: true, damage: None }
     }
 
     /// Appends its bytes to `out`. It must be readable.
     pub fn read(&self, range: Range<usize>, out: &mut Vec<u8>) {
         let begin = out.len();
-        out.extend_from_slice(&self.now[range.clone()]);
+        match &self.now {
+            Some(now) => out.extend_from_slice(&now[range.clone()]),
+            None => out.resize(begin + range.len(), 0),
+        }
         let Some(damage) = &self.damage else { return };
         assert!(!damage.unreadable, "an unreadable page was read");
         for (at, bits) in damage.flips.iter().filter(|(at, _)| range.contains(&(*at as usize))) {
@@ -127,13 +130,13 @@ impl Page {
 
     /// Its bytes as everybody reads them.
     pub fn in_memory(&self) -> Block {
-        self.now.clone()
+        self.now.clone().unwrap_or_else(zeros)
     }
 
     /// Other bytes than those written lie there.
     pub fn is_misled(&mut self, bytes: Block) {
         debug_assert!(!self.is_unsettled());
-        (self.now, self.durable, self.damage) = (bytes.clone(), Some(bytes), None);
+        (self.now, self.durable, self.damage) = (Some(bytes.clone()), Some(bytes), None);
     }
 
     /// What is written over is no longer damaged.
@@ -175,11 +178,12 @@ impl Page {
         self.allocated = true;
         self.mend(offset..offset + bytes.len());
         let what = if bytes.len() == PAGE {
-            self.now = Rc::from(bytes);
-            What::Whole(self.now.clone())
+            let block = Block::from(bytes);
+            self.now = Some(block.clone());
+            What::Whole(block)
         } else {
             // The first write after a sync copies: the old block stays behind as the durable one.
-            Rc::make_mut(&mut self.now)[offset..offset + bytes.len()].copy_from_slice(bytes);
+            Rc::make_mut(self.now.get_or_insert_with(zeros))[offset..offset + bytes.len()].copy_from_slice(bytes);
             What::Bytes(offset as u16, bytes.into())
         };
         self.changes.push(Change { seq, what });
@@ -189,7 +193,11 @@ impl Page {
     pub fn cut(&mut self, seq: u32, from: usize) {
         self.allocated &= from > 0;
         self.mend(from..PAGE);
-        Rc::make_mut(&mut self.now)[from..].fill(0);
+        if from == 0 {
+            self.now = None;
+        } else if let Some(now) = &mut self.now {
+            Rc::make_mut(now)[from..].fill(0);
+        }
         self.changes.push(Change { seq, what: What::Cut(from as u16) });
     }
 
@@ -221,7 +229,7 @@ impl Page {
     fn settle_first(&mut self, count: usize) {
         if count == self.changes.len() {
             if count > 0 {
-                self.durable = Some(self.now.clone());
+                self.durable.clone_from(&self.now);
             }
             self.changes.clear();
         } else if count > 0 {
@@ -244,7 +252,7 @@ impl Page {
     /// The page after the first `k` changes; `None` is a hole.
     fn version(&self, k: usize) -> Option<Block> {
         if k == self.changes.len() && k > 0 {
-            return Some(self.now.clone());
+            return self.now.clone();
         }
         // What came before a whole page was written no longer shows.
         let whole = self.changes[..k].iter().rposition(|c| matches!(c.what, What::Whole(_))).unwrap_or(0);
@@ -256,7 +264,12 @@ impl Page {
                     let at = *offset as usize;
                     Rc::make_mut(block.get_or_insert_with(zeros))[at..at + bytes.len()].copy_from_slice(bytes);
                 }
-                What::Cut(from) => Rc::make_mut(block.get_or_insert_with(zeros))[*from as usize..].fill(0),
+                What::Cut(0) => block = None,
+                What::Cut(from) => {
+                    if let Some(block) = &mut block {
+                        Rc::make_mut(block)[*from as usize..].fill(0);
+                    }
+                }
             }
         }
         block
@@ -307,7 +320,7 @@ impl Page {
             }
         };
         self.allocated = kept.is_some();
-        self.now = kept.clone().unwrap_or_else(zeros);
+        self.now.clone_from(&kept);
         self.durable = kept;
         self.changes.clear();
         let stranded = std::mem::take(&mut self.stranded) > 0 && newest_index == 0;
@@ -318,10 +331,12 @@ impl Page {
     /// Zeros from `from` on, durable too: the file ends there.
     pub fn end_at(&mut self, from: usize) {
         debug_assert!(!self.is_unsettled());
-        if self.now[from..].iter().any(|b| *b != 0) {
+        if let Some(now) = &mut self.now
+            && now[from..].iter().any(|b| *b != 0)
+        {
             self.durable = None;
-            Rc::make_mut(&mut self.now)[from..].fill(0);
-            self.durable = Some(self.now.clone());
+            Rc::make_mut(now)[from..].fill(0);
+            self.durable.clone_from(&self.now);
         }
     }
 
