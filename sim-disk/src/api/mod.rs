@@ -21,6 +21,32 @@ const NO_RUNTIME: &str = "there is no reactor running, must be called from the c
 pub struct OpFuture {
     state: State,
     waits_for: &'static str,
+    /// What to call again, where a call may be interrupted or cut short.
+    again: Option<Box<Again>>,
+}
+
+/// A call that std makes again until it is done.
+#[derive(Debug)]
+struct Again {
+    node: NodeId,
+    op: Op,
+    /// What the calls before have written.
+    written: u64,
+}
+
+impl Again {
+    /// The next call, if there must be one: after EINTR the same, after a short write one for the rest.
+    fn next(mut self: Box<Self>, answer: &Result<Reply, Errno>) -> Option<Box<Again>> {
+        match (answer, &mut self.op) {
+            (Err(Errno::EINTR), _) => Some(self),
+            (Ok(Reply::Count(n)), Op::Write(_, bytes)) if (1..bytes.len() as u64).contains(n) => {
+                bytes.drain(..*n as usize);
+                self.written += n;
+                Some(self)
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -30,7 +56,8 @@ enum State {
     Taken,
 }
 
-/// Begins a system call of the node whose program is running. Paths are of that node; relative ones begin at `/`.
+/// Begins a system call of the node whose program is running. Paths are of that node; relative ones begin at `/`. As under std, a
+/// call that was interrupted is made again, and a write that was cut short goes on with the rest (`cvt_r`, `Write::write_all`).
 ///
 /// A program that is being dropped because its node died does nothing: EIO.
 ///
@@ -52,28 +79,50 @@ pub fn submit(op: Op) -> OpFuture {
          `sim.node(\"x\").run(…)`",
         op.name()
     );
-    let begun = match world.actor_lives() {
-        true => world.with_device(|disk: &mut Disk, cx| disk.submit(node, op, cx)),
-        false => Err(Errno::EIO),
-    };
-    OpFuture { state: begun.map_or_else(State::Refused, State::UnderWay), waits_for }
+    if !world.actor_lives() {
+        return OpFuture { state: State::Refused(Errno::EIO), waits_for, again: None };
+    }
+    world.with_device(|disk: &mut Disk, cx| {
+        let again = disk.faults(node).may_be_partial().then(|| Box::new(Again { node, op: op.clone(), written: 0 }));
+        OpFuture { state: State::begun(disk.submit(node, op, cx)), waits_for, again }
+    })
+}
+
+impl State {
+    fn begun(begun: Result<OpId, Errno>) -> State {
+        begun.map_or_else(State::Refused, State::UnderWay)
+    }
 }
 
 impl Future for OpFuture {
     type Output = io::Result<Reply>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match self.state {
-            State::UnderWay(id) => {
-                let Some(world) = World::current() else { panic!("{NO_RUNTIME}") };
-                waiting_for(self.waits_for);
-                std::task::ready!(world.with_device(|disk: &mut Disk, _| disk.poll(id, cx.waker())))
-            }
-            State::Refused(error) => Err(error),
-            State::Taken => panic!("a disk operation was polled after it was done"),
-        };
-        self.state = State::Taken;
-        Poll::Ready(answer.map_err(io::Error::from))
+        loop {
+            let answer = match self.state {
+                State::UnderWay(id) => {
+                    let Some(world) = World::current() else { panic!("{NO_RUNTIME}") };
+                    waiting_for(self.waits_for);
+                    std::task::ready!(world.with_device(|disk: &mut Disk, _| disk.poll(id, cx.waker())))
+                }
+                State::Refused(error) => Err(error),
+                State::Taken => panic!("a disk operation was polled after it was done"),
+            };
+            let before = self.again.as_ref().map_or(0, |again| again.written);
+            self.again = self.again.take().and_then(|again| again.next(&answer));
+            let Some(again) = &self.again else {
+                self.state = State::Taken;
+                let whole = |reply| match reply {
+                    Reply::Count(n) => Reply::Count(before + n),
+                    other => other,
+                };
+                return Poll::Ready(answer.map(whole).map_err(io::Error::from));
+            };
+            let (node, op) = (again.node, again.op.clone());
+            let Some(world) = World::current() else { panic!("{NO_RUNTIME}") };
+            let begun = world.with_device(|disk: &mut Disk, cx| disk.submit(node, op, cx));
+            self.state = State::begun(begun);
+        }
     }
 }
 

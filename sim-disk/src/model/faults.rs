@@ -58,6 +58,13 @@ pub struct DiskFaults {
     pub stall_for: Duration,
 }
 
+impl DiskFaults {
+    /// Whether a call may do nothing, or a part, without being refused.
+    pub(crate) fn may_be_partial(&self) -> bool {
+        self.short_write != Ratio::NEVER || self.interrupted != Ratio::NEVER
+    }
+}
+
 impl Default for DiskFaults {
     fn default() -> Self {
         DiskFaults {

@@ -219,7 +219,8 @@ fn bytes_read(reply: Reply) -> Vec<u8> {
     }
 }
 
-/// What std's `write_all` makes of an answer: a write is cut short only where the disk is full, and a second try would say so.
+/// What std's `write_all` makes of an answer: a write is cut short for good only where the disk is full, and a second try would
+/// say so.
 fn written(reply: Reply, wanted: u64) -> io::Result<()> {
     match reply {
         Reply::Count(n) if n == wanted => Ok(()),

@@ -378,6 +378,30 @@ async fn diligent() {
     }
 }
 
+/// tokio's files are std's underneath, which calls again: nobody sees these faults but a program that calls libc itself.
+#[sim::test(seeds = 50)]
+async fn interrupted_calls_and_short_writes_are_made_again(sim: Sim) {
+    let node = sim.node("a");
+    for trouble in [DiskTrouble::Short, DiskTrouble::Interrupt] {
+        let kind = Kind::Disk { node: "a".into(), trouble, ratio: Ratio::new(3, 4) };
+        sim.inject(Fault::of(kind).lasting(secs(3600)));
+    }
+    sim.sleep(millis(1)).await;
+    let text: Vec<u8> = (0..5000u32).map(|i| (i % 251) as u8).collect();
+    let wanted = text.clone();
+    let found = node.run(async move {
+        tokio::fs::write("/whole", &text).await?;
+        let mut file = tokio::fs::File::create("/pieces").await?;
+        for piece in text.chunks(700) {
+            file.write_all(piece).await?;
+        }
+        file.flush().await?;
+        io::Result::Ok((tokio::fs::read("/whole").await?, tokio::fs::read("/pieces").await?))
+    });
+    let (whole, pieces) = found.await.expect("no call fails");
+    assert!(whole == wanted && pieces == wanted, "{} and {} bytes of {}", whole.len(), pieces.len(), wanted.len());
+}
+
 #[test]
 fn every_trouble_of_a_disk_strikes_when_it_is_planned() {
     for trouble in DiskTrouble::ALL {
