@@ -12,6 +12,7 @@ pub mod inode;
 pub mod locks;
 pub mod names;
 pub mod page;
+pub mod power;
 pub mod tree;
 pub mod volume;
 pub mod walk;
