@@ -245,16 +245,36 @@ fn trusting_the_retry_after_a_failed_fsync_is_caught() {
 
 #[test]
 fn a_run_replayed_from_its_tape_is_the_same_run() {
+    let eighth = Ratio::new(1, 8);
+    let everything = DiskFaults {
+        read_error: eighth,
+        write_error: eighth,
+        sync_error: eighth,
+        sync_full: eighth,
+        sync_lie: eighth,
+        short_read: eighth,
+        short_write: eighth,
+        interrupted: eighth,
+        latent_error: eighth,
+        bit_rot: eighth,
+        misdirected: eighth,
+        stall: eighth,
+        ..DiskFaults::default()
+    };
+    let struck = std::cell::RefCell::new(std::collections::BTreeSet::new());
     let run = |choices: Choices| {
         let mut rig = Rig::new(Bench { choices: Some(choices), ..Bench::default() });
-        rig.faults(DiskFaults { sync_error: Ratio::new(1, 8), stall: Ratio::new(1, 8), ..DiskFaults::default() });
         let file = rig.open("/f", CREATE);
-        for i in 0..50u8 {
-            rig.call(Op::Write(file, vec![i; 700])).expect("written");
+        rig.faults(everything);
+        for i in 0..60u8 {
+            rig.call(Op::WriteAt(file, i as u64 * 300, vec![i; 7000])).ok();
+            rig.call(Op::ReadAt(file, i as u64 * 500, 5000)).ok();
             if i % 7 == 0 {
                 rig.call(Op::SyncData(file)).ok();
             }
         }
+        struck.borrow_mut().extend(rig.bench.trace.fired_counts().keys().copied());
+        rig.faults(DiskFaults::default());
         rig.die(Death::PowerOff);
         let found = rig.read("/f");
         let choices = rig.bench.choices.as_mut().expect("given");
@@ -271,5 +291,9 @@ fn a_run_replayed_from_its_tape_is_the_same_run() {
         );
         let tape = sim_core::choices::Tape::new(deviations.iter().map(|d| (d.at, d.value)));
         assert_eq!(run(Choices::from_source(seed, Box::new(tape))).0, recorded);
+    }
+    let struck = struck.into_inner();
+    for kind in "eio enospc lie short eintr latent rot astray stall".split(' ') {
+        assert!(struck.contains(format!("disk.{kind}").as_str()), "{kind}: {struck:?}");
     }
 }
