@@ -54,7 +54,11 @@ impl Project {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-sim"));
         command.args(arguments).current_dir(&self.folder);
-        for name in ["CARGO_TARGET_DIR", "SIM_SOURCE", "CARGO_MANIFEST_DIR", "CARGO_NET_OFFLINE"] {
+        for name in ["CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR", "CARGO_NET_OFFLINE"] {
+            command.env_remove(name);
+        }
+        // These tests may be run by a cargo sim themselves.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIM_")) {
             command.env_remove(name);
         }
         command

@@ -253,10 +253,11 @@ pub mod threads {
     }
 }
 
-/// Runtimes that wait by epoll: none here.
+/// Runtimes that are turned from outside: none here.
 pub mod sockets {
     use sim_core::Instant;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
     /// Where a runtime would have waited.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -272,9 +273,46 @@ pub mod sockets {
         }
     }
 
+    /// What steps of one runtime have in common: nothing.
+    #[derive(Debug, Default)]
+    pub struct Steps(());
+
     /// Runs `run`, which waits as it will: no wait is noticed here.
-    pub fn step(run: impl FnOnce(), _on_idle: impl FnMut()) -> Option<Idle> {
+    pub fn step(_steps: &Steps, run: impl FnOnce(), _on_idle: impl FnMut()) -> Option<Idle> {
         run();
+        None
+    }
+
+    /// Never.
+    pub fn is_stepped() -> bool {
+        false
+    }
+
+    /// Not known.
+    pub fn no_timer_is_due() -> bool {
+        false
+    }
+
+    /// Not known.
+    pub fn wait_finds_nothing(_timeout: Option<Duration>) -> bool {
+        false
+    }
+
+    /// Never: it has to wait itself.
+    pub fn parks(_place: usize, _timeout: Option<Duration>) -> bool {
+        false
+    }
+
+    /// Nobody parks elsewhere than where it waits itself.
+    pub fn unparks(_place: usize) {}
+
+    /// Never: it reads its clock itself.
+    pub fn work_begins() -> bool {
+        false
+    }
+
+    /// Not known.
+    pub fn work_ends() -> Option<u64> {
         None
     }
 }

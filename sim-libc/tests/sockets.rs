@@ -12,6 +12,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -606,7 +608,8 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         assert_eq!((idle.until, told.get()), (None, 2));
         let idle_ms = step(250).expect("it would wait");
         assert_eq!((idle_ms.until, told.get()), (Some(world.now() + Duration::from_millis(250)), 3));
-        assert_eq!((idle_ms.epoll, world.now().0), (idle.epoll, 0));
+        assert_eq!((step(-1), world.now().0), (Some(idle), 0));
+        told.set(3);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(idle.poll_ready(&mut cx).is_pending());
         waker.write_all(&1u64.to_ne_bytes()).expect("written");
@@ -618,6 +621,36 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         found
     });
     assert_eq!(waited, [(5, libc::EPOLLIN)]);
+}
+
+#[test]
+fn a_step_ends_where_the_loop_would_park_until_it_is_unparked() {
+    passes(|world| {
+        let steps = Steps::default();
+        let hour = Duration::from_secs(3600);
+        let park = |limit| sim_libc::sockets::step(&steps, || assert!(sim_libc::sockets::parks(7, limit)), || ());
+        assert!(!sim_libc::sockets::parks(7, None), "no step runs");
+        assert_eq!(park(Some(hour)).and_then(|idle| idle.until), Some(world.now() + hour));
+        let idle = park(None).expect("it would wait");
+        let woken = Arc::new(Told::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        sim_libc::sockets::unparks(8);
+        assert!(idle.poll_ready(&mut cx).is_pending());
+        sim_libc::sockets::unparks(7);
+        assert!(woken.0.load(Relaxed) && idle.poll_ready(&mut cx).is_ready());
+        assert!(park(None).expect("it would wait").poll_ready(&mut cx).is_pending(), "that was for the last time");
+    });
+}
+
+/// Whether it was woken.
+#[derive(Default)]
+struct Told(AtomicBool);
+
+impl std::task::Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};
 pub use sim_libc::sockets::{
-    Idle, Steps, is_stepped, no_timer_is_due, step, wait_finds_nothing, work_begins, work_ends,
+    Idle, Steps, is_stepped, no_timer_is_due, parks, step, unparks, wait_finds_nothing, work_begins, work_ends,
 };
 pub use task::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
 

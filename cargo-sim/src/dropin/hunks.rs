@@ -262,6 +262,35 @@ impl<S: Schedule> LocalNotified<S> {
         {
             crate::__sim::breathe();",
     },
+    // A runtime without an I/O driver waits here: a machine's says so, and its turn ends.
+    Hunk {
+        name: "a park",
+        file: "runtime/park.rs",
+        anchor: "        // Otherwise we need to coordinate going to sleep",
+        replace: "\
+        if crate::__sim::parks(self as *const Inner as usize, None) {
+            return;
+        }
+        // Otherwise we need to coordinate going to sleep",
+    },
+    Hunk {
+        name: "a park with a time limit",
+        file: "runtime/park.rs",
+        anchor: "        if dur == Duration::from_millis(0) {",
+        replace: "\
+        if crate::__sim::parks(self as *const Inner as usize, Some(dur)) {
+            return;
+        }
+        if dur == Duration::from_millis(0) {",
+    },
+    Hunk {
+        name: "an unpark",
+        file: "runtime/park.rs",
+        anchor: "        match self.state.swap(NOTIFIED, SeqCst) {",
+        replace: "\
+        crate::__sim::unparks(self as *const Inner as usize);
+        match self.state.swap(NOTIFIED, SeqCst) {",
+    },
     Hunk {
         name: "the seeds of its generators",
         file: "loom/std/mod.rs",

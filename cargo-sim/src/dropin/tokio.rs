@@ -18,9 +18,6 @@ pub const OLDEST: u64 = 32;
 /// With this begins the manifest of a tokio that `cargo sim vendor` wrote.
 pub const VENDORED: &str = "# Written by `cargo sim vendor`, which will write it again: do not edit.\n";
 
-/// The feature of tokio with which its runtimes have an I/O driver.
-const IO: &str = "net";
-
 /// Where the crate `sim` is, as a dependency says it: `path = …`, `git = …`.
 pub type Place = Vec<(String, String)>;
 
@@ -137,10 +134,6 @@ fn read(top: &Path, below: &Path, texts: &mut Texts) -> Result<(), String> {
 /// The manifest of the copy.
 fn operated_manifest(text: &str, extra: &Extra) -> Result<String, String> {
     let (mut manifest, _) = with_extra(text, extra, false)?;
-    // A runtime without an I/O driver parks where its machine cannot be turned.
-    if let Some(runtime) = manifest.get_mut("features").and_then(|f| f.get_mut("rt")).and_then(Item::as_array_mut) {
-        runtime.push(IO);
-    }
     // A path dependency's warnings are shown, and these are not the user's.
     allow_warnings(&mut manifest);
     Ok(manifest.to_string())
@@ -152,8 +145,7 @@ fn vendored_manifest(text: &str, extra: &Extra) -> Result<String, String> {
     allow_warnings(&mut manifest);
     let features = manifest.entry("features").or_insert(Item::Table(Table::new()));
     let features = features.as_table_like_mut().ok_or("the manifest of tokio: its features are no table")?;
-    let brought = names.iter().map(|name| format!("dep:{name}")).chain([IO.to_owned()]);
-    features.insert(vendor::FEATURE, value(Value::from_iter(brought)));
+    features.insert(vendor::FEATURE, value(Value::from_iter(names.iter().map(|name| format!("dep:{name}")))));
     Ok(format!("{VENDORED}{manifest}"))
 }
 
@@ -208,14 +200,13 @@ mod tests {
 
     #[test]
     fn the_manifest_keeps_its_features_and_loses_its_tests() {
-        let text = "[package]\nname = \"tokio\"\n[features]\nfull = [\"rt\"]\nrt = []\n[dependencies.mio]\nversion = \"1\"\n\
+        let text = "[package]\nname = \"tokio\"\n[features]\nfull = [\"rt\"]\n[dependencies.mio]\nversion = \"1\"\n\
                     [dev-dependencies.loom]\nversion = \"1\"\n[[test]]\nname = \"a\"\n[[test]]\nname = \"b\"\n\
                     [target.\"cfg(unix)\".dependencies.libc]\nversion = \"0.2\"\n\
                     [target.\"cfg(unix)\".dev-dependencies.nix]\nversion = \"0.2\"\n";
         let extra = Extra { sim: vec![("path".into(), "/sim".into())], rustix: vec!["1.1.6".into()] };
         let made: DocumentMut = operated_manifest(text, &extra).expect("a manifest").parse().expect("a manifest");
         assert_eq!(made["features"]["full"][0].as_str(), Some("rt"));
-        assert_eq!(made["features"]["rt"][0].as_str(), Some(IO));
         assert_eq!(made["dependencies"]["sim"]["path"].as_str(), Some("/sim"));
         assert_eq!(made["dependencies"]["sim-rustix-0"]["version"].as_str(), Some("=1.1.6"));
         assert_eq!(made["target"]["cfg(unix)"]["dependencies"]["libc"]["version"].as_str(), Some("0.2"));
@@ -235,6 +226,5 @@ mod tests {
         assert_eq!(made["dependencies"]["sim"]["optional"].as_bool(), Some(true));
         assert_eq!(made["features"]["sim"][0].as_str(), Some("dep:sim"));
         assert_eq!(made["features"]["sim"][1].as_str(), Some("dep:sim-rustix-0"));
-        assert_eq!(made["features"]["sim"][2].as_str(), Some(IO));
     }
 }

@@ -22,3 +22,19 @@ async fn own_epoll_in_a_poll(sim: Sim) {
     let seen = sim.node("server").run(async { runtimes::own_epoll() }).await;
     assert_eq!(seen, ["hello"]);
 }
+
+/// A machine's runtime has no I/O driver here: it parks, and a thread unparks it.
+#[sim::test(seeds = 200)]
+async fn a_thread_wakes_a_task(sim: Sim) {
+    let program = async {
+        let (said, heard) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            said.send("from a thread").expect("somebody listens");
+        });
+        let heard = tokio::time::timeout(std::time::Duration::from_millis(20), heard).await;
+        thread.join().expect("it does not panic");
+        heard.expect("in time").expect("it is said")
+    };
+    assert_eq!(sim.node("server").run(program).await, "from a thread");
+}

@@ -8,10 +8,10 @@
 //! Not modelled: which of several threads that wait for one epoll object is woken. All are; EPOLLEXCLUSIVE is accepted
 //! and means the same. EPOLLWAKEUP is accepted and means nothing on a machine that never suspends.
 
-use super::{Answer, Description, Errno, IN, Id, Object};
+use super::{Answer, Description, Errno, IN, Id, Object, steps};
 use crate::threads;
-use sim_core::{Instant, World};
-use std::cell::{Cell, RefCell};
+use sim_core::World;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -55,7 +55,7 @@ pub(crate) struct Epoll {
     ready: RefCell<VecDeque<Place>>,
 }
 
-fn of(description: &Description) -> Answer<&Epoll> {
+pub(super) fn of(description: &Description) -> Answer<&Epoll> {
     match &description.object {
         Object::Epoll(epoll) => Ok(epoll),
         _ => Err(Errno::INVALID),
@@ -63,6 +63,11 @@ fn of(description: &Description) -> Answer<&Epoll> {
 }
 
 impl Epoll {
+    /// Whether nothing has been told of since it was last looked at.
+    pub fn is_quiet(&self) -> bool {
+        self.ready.borrow().is_empty()
+    }
+
     fn with_item<R>(&self, place: Place, f: impl FnOnce(&mut Item) -> R) -> Option<R> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(place.index as usize).filter(|s| s.generation == place.generation)?;
@@ -296,8 +301,7 @@ pub(crate) fn wait(
     }
     let until = timeout.map(|timeout| world.now() + timeout);
     // A program may wait by epoll itself, inside one of its polls: that is no wait of the runtime.
-    if let Some(stepping) = stepping().filter(|stepping| stepping.turner == world.acting_key()) {
-        stepping.found_nothing(EpollId(own.id), timeout, until);
+    if steps::turn_waits(world, own.id, timeout, until) {
         return Ok(0);
     }
     if timeout == Some(Duration::ZERO) {
@@ -312,155 +316,4 @@ pub(crate) fn wait(
         given => Poll::Ready(given),
     });
     Ok(waited.unwrap_or_default())
-}
-
-// ---- one step of a runtime whose loop waits with epoll ----------------------------------------------------------------
-
-thread_local! {
-    /// Set while this thread runs a step.
-    static STEPPING: Cell<Option<*const Stepping<'static>>> = const { Cell::new(None) };
-}
-
-/// Names an epoll object of the run. Once that is closed it names nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EpollId(Id);
-
-/// Where a runtime would have waited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Idle {
-    /// What it would have waited for.
-    pub epoll: EpollId,
-    /// And until when; `None` for ever.
-    pub until: Option<Instant>,
-}
-
-/// What steps of one runtime have in common.
-#[derive(Debug, Default)]
-pub struct Steps {
-    /// Where it waits, once it has waited.
-    epoll: Cell<Option<EpollId>>,
-}
-
-struct Stepping<'a> {
-    on_idle: RefCell<&'a mut dyn FnMut()>,
-    steps: &'a Steps,
-    /// Who acts where no task of the runtime does.
-    turner: u64,
-    idle: Cell<Option<Idle>>,
-    /// Whether it has looked, without waiting, once.
-    looked: Cell<bool>,
-    /// Whether its last `epoll_wait` found nothing and would have waited.
-    waits: Cell<bool>,
-    /// When its runtime last began to work.
-    busy_since: Cell<Instant>,
-}
-
-impl Stepping<'_> {
-    /// The runtime has nothing to do, unless it only looks, for the first time: it does so before it lets its due timers
-    /// fire, and what they wake belongs to the same step.
-    fn found_nothing(&self, epoll: EpollId, timeout: Option<Duration>, until: Option<Instant>) {
-        self.steps.epoll.set(Some(epoll));
-        self.waits.set(timeout != Some(Duration::ZERO));
-        if !self.waits.get() && !self.looked.replace(true) {
-            return;
-        }
-        self.idle.set(Some(Idle { epoll, until }));
-        if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
-            on_idle();
-        }
-    }
-}
-
-/// Whether this thread runs a step of a runtime.
-#[inline]
-pub fn is_stepped() -> bool {
-    STEPPING.get().is_some()
-}
-
-/// The step that this thread runs.
-#[inline]
-fn stepping() -> Option<&'static Stepping<'static>> {
-    // SAFETY: the pointer is set while `step` runs on this thread, below the frame that owns it, and no caller keeps what it
-    // is given.
-    STEPPING.get().map(|stepping| unsafe { &*stepping })
-}
-
-/// Runs a runtime's loop until it has nothing to do, or has done enough for now. While `run` runs, an `epoll_wait` that
-/// finds nothing ready returns at once without events; before that it calls `on_idle`, which has to make `run` return. A
-/// runtime that only looks and does not wait (a timeout of zero) has had its turn when it does so again: then `until` is now.
-/// Returns where the last such wait was, or `None` if there was none.
-pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
-    struct Back(Option<*const Stepping<'static>>);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            STEPPING.set(self.0);
-        }
-    }
-    let stepping = Stepping {
-        on_idle: RefCell::new(&mut on_idle),
-        steps,
-        turner: World::current().map_or(0, World::acting_key),
-        idle: Cell::new(None),
-        looked: Cell::new(false),
-        waits: Cell::new(false),
-        busy_since: Cell::new(Instant::ZERO),
-    };
-    let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
-    run();
-    stepping.idle.get()
-}
-
-/// Whether an `epoll_wait` that the stepped runtime is about to make would find nothing; then it counts as made. False
-/// where that is not known without making it, and outside a step.
-pub fn wait_finds_nothing(timeout: Option<Duration>) -> bool {
-    let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return false };
-    stepping.waits.set(false);
-    let Some(id) = stepping.steps.epoll.get().filter(|_| world.actor_lives()) else { return false };
-    world.let_due_happen();
-    let found = super::Descriptors::of(world).find(id.0);
-    let nothing = |epoll: &Epoll| epoll.ready.borrow().is_empty();
-    if !found.is_some_and(|own| of(&own).is_ok_and(nothing)) {
-        return false;
-    }
-    // Rounded as mio does it, for an epoll_wait that counts milliseconds in an int.
-    let whole = |t: Duration| t.as_secs().saturating_mul(1000) + t.subsec_nanos().div_ceil(1_000_000) as u64;
-    let timeout = timeout.map(|t| Duration::from_millis(whole(t).min(i32::MAX as u64)));
-    stepping.found_nothing(id, timeout, timeout.map(|timeout| world.now() + timeout));
-    true
-}
-
-/// Whether the stepped runtime waits for a time to come: no timer of its is due before that.
-#[inline]
-pub fn no_timer_is_due() -> bool {
-    stepping().is_some_and(|stepping| stepping.waits.get())
-}
-
-/// The stepped runtime begins to work. False outside a step: it reads its clock itself.
-#[inline]
-pub fn work_begins() -> bool {
-    let stepping = stepping().zip(World::current());
-    stepping.is_some_and(|(stepping, world)| {
-        stepping.busy_since.set(world.now());
-        true
-    })
-}
-
-/// How long the stepped runtime has worked, ns; `None` outside a step.
-#[inline]
-pub fn work_ends() -> Option<u64> {
-    let (stepping, world) = stepping().zip(World::current())?;
-    Some(world.now().since(stepping.busy_since.get()).as_nanos() as u64)
-}
-
-impl Idle {
-    /// Ready when the epoll object has something to tell, or is closed. The deadline is the caller's.
-    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(world) = World::current() else { return Poll::Ready(()) };
-        let Some(epoll) = super::Descriptors::of(world).find(self.epoll.0) else { return Poll::Ready(()) };
-        if epoll.ready() != 0 {
-            return Poll::Ready(());
-        }
-        epoll.wake_later(cx.waker());
-        Poll::Pending
-    }
 }

@@ -20,6 +20,7 @@ mod eventfd;
 mod few;
 mod poll;
 mod stat;
+pub(crate) mod steps;
 pub(crate) mod symbols;
 mod timerfd;
 

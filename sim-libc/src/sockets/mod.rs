@@ -17,8 +17,8 @@ mod tcp;
 mod udp;
 mod unix;
 
-pub use crate::descriptors::epoll::{
-    EpollId, Idle, Steps, is_stepped, no_timer_is_due, step, wait_finds_nothing, work_begins, work_ends,
+pub use crate::descriptors::steps::{
+    Idle, Steps, is_stepped, no_timer_is_due, parks, step, unparks, wait_finds_nothing, work_begins, work_ends,
 };
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use address::{Address, Bytes, Given};

@@ -3,7 +3,7 @@
 #![allow(missing_docs, unreachable_pub, unused_imports, missing_debug_implementations)]
 
 pub use ::sim::drop_in::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
-pub use ::sim::drop_in::{is_stepped, no_timer_is_due, wait_finds_nothing, work_begins, work_ends};
+pub use ::sim::drop_in::{is_stepped, no_timer_is_due, parks, unparks, wait_finds_nothing, work_begins, work_ends};
 
 /// Before `main`: the simulator learns that this process's tokio is one that it can drive.
 #[used]
