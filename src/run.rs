@@ -11,6 +11,7 @@ use sim_core::{Entered, NodeId, Outcome, Settings, Spawn, Verdict, World};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
+use tracing_subscriber::filter::Targets;
 
 /// What is looked at during a run. None of it changes the run.
 #[derive(Default)]
@@ -153,13 +154,8 @@ impl Ran {
     }
 }
 
-/// The subscriber that turns what the program logs into records of the trace. `SIM_LOG` says what, as `RUST_LOG` does for
-/// others; `info` unless given.
-pub(crate) fn subscriber() -> tracing::Dispatch {
+/// The subscriber that turns what the program logs into records of the trace, where `filter` lets it pass.
+pub(crate) fn subscriber(filter: Targets) -> tracing::Dispatch {
     use tracing_subscriber::layer::SubscriberExt;
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .with_env_var("SIM_LOG")
-        .from_env_lossy();
     tracing::Dispatch::new(tracing_subscriber::registry().with(filter).with(sim_core::log::SimLayer))
 }

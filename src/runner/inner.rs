@@ -128,7 +128,7 @@ fn told(
         info,
         tape: tape.clone(),
         watchdog: orders.watchdog,
-        dispatch: crate::run::subscriber(),
+        dispatch: crate::run::subscriber(orders.log.clone()),
         told_here: told_here.clone(),
     };
     // A debugger and a sanitizer make system calls of their own.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Misuse: something was given that cannot be understood, or that does not fit. Nothing was run or written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +47,7 @@ pub enum TraceShape {
 }
 
 /// All of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Orders {
     /// `SIM_MODE`.
     pub mode: Mode,
@@ -84,6 +85,8 @@ pub struct Orders {
     pub calm: bool,
     /// `SIM_INPLACE`: no second process, for a debugger.
     pub in_place: bool,
+    /// `SIM_LOG`: which of the program's own log lines become records of the trace, as `RUST_LOG` says it. `info` unless given.
+    pub log: Targets,
 }
 
 /// One part of a sweep that several machines share.
@@ -149,6 +152,10 @@ impl Orders {
                 .unwrap_or(Duration::from_secs(60)),
             calm: parsed("SIM_CALM")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
             in_place: parsed("SIM_INPLACE")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
+            log: parsed("SIM_LOG")()?
+                .map(|g| g.log())
+                .transpose()?
+                .unwrap_or(Targets::new().with_default(LevelFilter::INFO)),
         };
         let other = if orders.mode == Mode::Bisect {
             Some("SIM_MODE=bisect")
@@ -193,6 +200,10 @@ impl Given {
 
     fn seed(&self) -> Result<u64, Misuse> {
         parse_seed(&self.value).ok_or_else(|| self.misuse("a seed, decimal or 0x…, below 2^64"))
+    }
+
+    fn log(&self) -> Result<Targets, Misuse> {
+        self.value.parse().map_err(|e| self.misuse(&format!("what to log, as in `info,my_crate::part=debug`: {e}")))
     }
 
     fn seeds(&self) -> Result<Range<u64>, Misuse> {
@@ -306,6 +317,7 @@ mod tests {
             (vec![("SIM_TRACE", "xml")], "SIM_TRACE=xml", "text, json or polls"),
             (vec![("SIM_WATCHDOG", "fast")], "SIM_WATCHDOG=fast", "a duration"),
             (vec![("SIM_KEEP_GOING", "yes")], "SIM_KEEP_GOING=yes", "1 or 0"),
+            (vec![("SIM_LOG", "kv=loud")], "SIM_LOG=kv=loud", "info,my_crate::part=debug"),
             (vec![("SIM_SEED", "1"), ("SIM_SEEDS", "2")], "SIM_SEED=1", "one of them"),
             (vec![("SIM_MODE", "bisect")], "SIM_MODE=bisect", "SIM_SEED"),
             (vec![("SIM_INPLACE", "1")], "SIM_INPLACE=1", "SIM_SEED"),

@@ -107,6 +107,9 @@ pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> 
 /// Where a project keeps a tokio of its own.
 const OWN: &str = "sim/tokio";
 
+/// The packages of the simulator, which a debug build gives line numbers and no more: they are built first of all.
+const OURS: [&str; 6] = ["sim", "sim-core", "sim-net", "sim-disk", "sim-libc", "sim-macros"];
+
 /// The folder of the tokio that `cargo sim vendor` once wrote into a project, if its manifest names it.
 pub fn vendored_in(project: &Metadata) -> Option<PathBuf> {
     let manifest = fs::read_to_string(project.workspace_root.join("Cargo.toml")).ok()?;
@@ -301,6 +304,9 @@ impl Preparation<'_> {
     fn arguments(&self, known: &Known) -> Vec<String> {
         let path = toml_edit::Value::from(self.copy().display().to_string());
         let mut arguments = vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")];
+        for package in OURS {
+            arguments.extend(["--config".into(), format!("profile.dev.package.{package}.debug=\"line-tables-only\"")]);
+        }
         arguments.extend(self.sources(known));
         arguments
     }
