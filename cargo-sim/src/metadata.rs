@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A workspace, and where it was asked to resolve, the graph of its packages.
@@ -202,5 +202,30 @@ impl Package {
     pub fn version_numbers(&self) -> (u64, u64) {
         let mut parts = self.version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// A path as cargo names it: from the root on, and `..` taken by its word, whatever links there are.
+pub fn as_cargo_names(path: &Path) -> std::io::Result<PathBuf> {
+    let mut named = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => drop(named.pop()),
+            part => named.push(part),
+        }
+    }
+    Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_as_cargo_does() {
+        let named = |path: &str| as_cargo_names(Path::new(path)).expect("a path");
+        assert_eq!(named("/a/b/../c/./d"), Path::new("/a/c/d"));
+        assert_eq!(named("/../a"), Path::new("/a"));
+        assert!(named("a/../b").is_absolute() && named("a/../b").ends_with("b"));
     }
 }

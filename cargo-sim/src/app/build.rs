@@ -5,7 +5,7 @@ use super::Refused;
 use super::args::Select;
 use super::say::warn;
 use crate::dropin::{Ask, DropIn, prepare, vendored_in};
-use crate::metadata::{Metadata, Package, cargo, host, metadata};
+use crate::metadata::{Metadata, Package, as_cargo_names, cargo, host, metadata};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,7 @@ pub fn ask(select: &Select, project: &Metadata) -> Result<Ask, Refused> {
 /// Where cargo would build the project.
 fn target(select: &Select, project: &Metadata) -> Result<PathBuf, Refused> {
     let Some(folder) = &select.target_dir else { return Ok(project.target_directory.clone()) };
-    std::path::absolute(folder).map_err(|e| Refused(format!("{}: {e}", folder.display())))
+    as_cargo_names(folder).map_err(|e| Refused(format!("{}: {e}", folder.display())))
 }
 
 /// The packages that cargo would test.

@@ -14,10 +14,11 @@ mod report;
 mod run;
 
 use crate::app::say::{say, warn};
+use crate::metadata;
 use clap::Args;
 use class::{Class, Glob};
 use known::Known;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Args, Debug)]
@@ -70,7 +71,7 @@ pub enum Mode {
 
 /// Whether what failed is what was known to. `interrupted` is asked now and then.
 pub fn conformance(args: &ConformanceArgs, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<bool, String> {
-    let source = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned();
     let path = args.known.clone().unwrap_or_else(|| source.join("conformance").join(format!("{}.txt", args.tokio)));
     let known = Known::read(&path)?;
     let target = match (&args.target_dir, std::env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty())) {
@@ -78,7 +79,7 @@ pub fn conformance(args: &ConformanceArgs, interrupted: &(dyn Fn() -> bool + Syn
         (None, Some(folder)) => folder.into(),
         (None, None) => source.join("target"),
     };
-    let target = std::path::absolute(&target).map_err(|e| format!("{}: {e}", target.display()))?;
+    let target = metadata::as_cargo_names(&target).map_err(|e| format!("{}: {e}", target.display()))?;
 
     let project = project::Project::make(&args.tokio, &target, args.offline)?;
     let files = project.files(|file| args.only.fits(file) && class::may_hold(file, &args.classes))?;
