@@ -66,6 +66,23 @@ const DEFAULT_SEEDS: u64 = 100;
 const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
 
 impl TestInfo {
+    /// A test that is nowhere, for the tests of the runner itself.
+    #[cfg(test)]
+    #[track_caller]
+    fn nameless() -> TestInfo {
+        TestInfo {
+            name: "t",
+            location: Location::caller(),
+            package: "",
+            manifest_dir: "",
+            seeds: None,
+            time_limit_ns: None,
+            step_limit: None,
+            memory_bytes: None,
+            perturb: true,
+        }
+    }
+
     /// The name that libtest knows the test by: the path without the crate.
     fn libtest_name(&self) -> &'static str {
         self.name.split_once("::").map_or(self.name, |(_, rest)| rest)

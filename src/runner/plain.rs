@@ -83,17 +83,7 @@ mod tests {
     fn swept(vars: &[(&str, &str)], fails: impl Fn(u64) -> bool) -> Result<String, String> {
         let get = |name: &str| Ok(vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()));
         let orders = Orders::from_lookup(get).expect("good");
-        let info = TestInfo {
-            name: "t",
-            location: std::panic::Location::caller(),
-            package: "",
-            manifest_dir: "",
-            seeds: None,
-            time_limit_ns: None,
-            step_limit: None,
-            memory_bytes: None,
-            perturb: true,
-        };
+        let info = TestInfo::nameless();
         sweep(&info, &orders, |sim| {
             let good = !fails(sim.seed());
             async move { sim.check("good", good, || "bad".into()) }

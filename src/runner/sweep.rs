@@ -446,17 +446,7 @@ mod tests {
             })
         };
         let orders = Orders::from_lookup(env).expect("good");
-        let info = TestInfo {
-            name: "t",
-            location: std::panic::Location::caller(),
-            package: "",
-            manifest_dir: "",
-            seeds: None,
-            time_limit_ns: None,
-            step_limit: None,
-            memory_bytes: None,
-            perturb: true,
-        };
+        let info = TestInfo::nameless();
         let known: Vec<Regression> =
             regressions.iter().map(|s| Regression { seed: *s, digest: 0, fingerprint: String::new() }).collect();
         let mut seeds = Seeds::of(&orders, &info, &known);

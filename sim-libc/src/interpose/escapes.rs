@@ -137,11 +137,11 @@ unsafe fn outside_only(number: i64, args: [i64; 6]) -> i64 {
     }
 }
 
-/// Functions that begin with libc's own fork, which passes by no symbol.
-macro_rules! forks {
+/// Functions of libc that end a run as escaped, by name, and say EAGAIN.
+macro_rules! refused {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
         /// # Safety
-        /// As the function of that name in libc.
+        /// As the function of this name in libc.
         #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($arg: $type),*) -> i32 {
             if let Some(world) = world() {
@@ -153,7 +153,10 @@ macro_rules! forks {
     )*};
 }
 
-forks! {
+pub(super) use refused;
+
+// They begin with libc's own fork, which passes by no symbol.
+refused! {
     fork();
     _Fork();
     daemon(keep_dir: i32, keep_output: i32);

@@ -1,6 +1,7 @@
 //! pthread_create(3) and the rest of a thread's life, and C11's names for it. In a run threads are the World's; see
 //! [`crate::threads`].
 
+use super::escapes::refused;
 use super::real::real;
 use super::{errno, escape, time, world};
 use crate::raw;
@@ -188,21 +189,6 @@ pub(super) unsafe extern "C" fn pthread_yield() -> i32 {
 }
 
 // ---- what libc would start a thread for in secret, or have the kernel signal by the real clock -----------------------
-
-macro_rules! refused {
-    ($($name:ident($($arg:ident: $type:ty),*);)*) => {$(
-        /// # Safety
-        /// As the function of this name in libc.
-        #[unsafe(no_mangle)]
-        pub(super) unsafe extern "C" fn $name($($arg: $type),*) -> i32 {
-            if let Some(world) = world() {
-                escape(world, stringify!($name).into());
-                return errno(-libc::EAGAIN as i64) as i32;
-            }
-            real!($name($($arg),*): fn($($type),*) -> i32, else -1)
-        }
-    )*};
-}
 
 refused! {
     aio_read(request: *mut c_void);
