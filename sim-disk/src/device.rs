@@ -6,17 +6,19 @@
 
 use crate::drive::{Course, Drawn, Drive, Fate};
 use crate::model::below::Below;
+use crate::model::content::ALL;
 use crate::model::crash::Profile;
 use crate::model::errno::Errno;
-use crate::model::inode::User;
+use crate::model::inode::{InodeId, User};
 use crate::model::locks::Holder;
+use crate::model::maps::Maps;
 use crate::model::tree::Taken;
 use crate::model::volume::Volume;
 use crate::op::{Class, Op, Reply};
 use crate::open_file::{FileId, OpenFile};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::events::EventId;
-use sim_core::{Death, Device, DeviceCx, NodeId, hash};
+use sim_core::{Death, Device, DeviceCx, Instant, NodeId, hash};
 use slab::Slab;
 use std::io::SeekFrom;
 use std::rc::Rc;
@@ -69,6 +71,8 @@ pub struct Disk {
     pub(crate) generation: u32,
     /// How many budgets were set.
     pub(crate) budgets: u32,
+    /// The memory maps of files, once there is one.
+    maps: Option<Rc<dyn Maps>>,
     /// Who waits for a lock of any file. All are woken when one is given up, in the order they came.
     pub(crate) lock_waiters: Vec<Waker>,
 }
@@ -97,6 +101,7 @@ impl Disk {
             operations: Slab::new(),
             generation: 0,
             budgets: 0,
+            maps: None,
             lock_waiters: Vec::new(),
         }
     }
@@ -132,6 +137,24 @@ impl Disk {
     }
 
     // ---- operations -----------------------------------------------------------------------------------------------
+
+    /// Files are mapped into memory: the disk asks there what was stored, and shows there what calls change.
+    pub fn show_in(&mut self, maps: Rc<dyn Maps>) {
+        self.maps = Some(maps);
+    }
+
+    /// What was stored in maps of this file, or of all of the node's, is written.
+    pub fn gather(&mut self, node: NodeId, file: Option<InodeId>, now: Instant) {
+        if let Some(maps) = self.maps.clone() {
+            maps.gather(node, file, &mut self.drive(node).volume, now);
+        }
+    }
+
+    /// sync(2): all that programs of the node wrote is durable. Takes no time, and no fault strikes it.
+    pub fn sync_all(&mut self, node: NodeId, cx: &mut DeviceCx<'_>) {
+        self.gather(node, None, cx.now);
+        self.drive(node).volume.sync_all();
+    }
 
     /// Begins a system call of `node`. A call about a file that is not open any more does nothing and is EBADF at once.
     pub fn submit(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> Result<OpId, Errno> {
@@ -180,6 +203,10 @@ impl Disk {
             }
             None => None,
         };
+        // What a sync covers, it covers from here on.
+        if op.class() == Class::Sync {
+            self.gather(node, open, cx.now);
+        }
         let drive = self.drive(node);
         let subject = open.unwrap_or_else(|| drive.volume.subject(op.path()));
         Ok(drive.draw(node, op, subject, cx))
@@ -248,6 +275,32 @@ impl Disk {
     }
 
     fn perform(&mut self, node: NodeId, op: Op, course: Course, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
+        let Some(maps) = self.maps.clone() else { return self.take_effect(node, op, course, cx) };
+        let open = op.file().and_then(|f| self.file(f)).map(|open| (open.inode, open.cursor, open.how.append));
+        let file = open.map(|(inode, ..)| inode);
+        // A sync asked when it began, where it takes time.
+        if op.class() != Class::Sync || node == NodeId::OUTSIDE {
+            self.gather(node, file, cx.now);
+        }
+        let volume = &self.drive(node).volume;
+        let changed = match (&op, open) {
+            (Op::Write(..) | Op::WriteAt(..), Some((inode, _, true))) => Some(volume.size(inode)..u64::MAX),
+            (Op::Write(_, bytes), Some((_, at, _))) => Some(at..at.saturating_add(bytes.len() as u64)),
+            (Op::WriteAt(_, at, bytes), _) => Some(*at..at.saturating_add(bytes.len() as u64)),
+            (Op::Allocate(_, at, len, ..), _) => Some(*at..at.saturating_add(*len)),
+            (Op::Open(_, how), _) if !how.truncate => None,
+            // The size alone.
+            (Op::SetLen(..) | Op::Truncate(..) | Op::Open(..), _) => Some(0..0),
+            _ => course.decay.map(|_| ALL),
+        };
+        let answer = self.take_effect(node, op, course, cx);
+        if let Some(bytes) = changed {
+            maps.show(node, file, &self.drive(node).volume, bytes);
+        }
+        answer
+    }
+
+    fn take_effect(&mut self, node: NodeId, op: Op, course: Course, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
         let number = self.number;
         let open = op.file().and_then(|f| {
             self.files.get_mut(f.slot as usize).filter(|o| f.disk == number && o.generation == f.generation)
@@ -258,7 +311,7 @@ impl Disk {
             let inode = open.map(|o| o.inode);
             let subject = inode.unwrap_or_else(|| drive.volume.subject(op.path()));
             if op.class() == Class::Sync {
-                drive.volume.sync_fails(subject, course.covers);
+                drive.volume.sync_fails(subject, course.covers, op.synced());
             }
             cx.fired(node, counter(error), || format!("{name} {}", drive.volume.born_as(subject)));
             return Err(error);
@@ -325,7 +378,7 @@ impl Disk {
                 true => volume.set_len(open.inode, len, now).map(|()| Reply::Done),
                 false => Err(Errno::EINVAL),
             },
-            (op @ (Op::Sync(_) | Op::SyncData(_)), Some(open)) => {
+            (op @ (Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..)), Some(open)) => {
                 drive.sync(node, open.inode, &op, course, cx);
                 Ok(Reply::Done)
             }
@@ -411,6 +464,10 @@ impl Device for Disk {
     }
 
     fn node_died(&mut self, node: NodeId, how: Death, cx: &mut DeviceCx<'_>) {
+        if let Some(maps) = self.maps.clone() {
+            self.gather(node, None, cx.now);
+            maps.died(node);
+        }
         let under_way: Vec<usize> = self.operations.iter().filter(|(_, o)| o.node == node).map(|(i, _)| i).collect();
         for slot in under_way {
             let operation = self.operations.remove(slot);

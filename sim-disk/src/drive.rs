@@ -5,7 +5,7 @@
 //! | open, stat, rename, … | 10 µs | a warm system call behind a thread pool's hand-over |
 //! | read | 15 µs, 1 µs for each 8 KiB | page cache |
 //! | write | 10 µs, 1 µs for each 4 KiB | page cache |
-//! | fsync, fdatasync | 500 µs, 2 µs for each dirty page | NVMe without power-loss protection |
+//! | fsync, fdatasync, msync | 500 µs, 2 µs for each dirty page | NVMe without power-loss protection |
 //! | seek | 1 µs | no I/O |
 //!
 //! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
@@ -179,7 +179,9 @@ impl Drive {
         let base_ns = match op {
             Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
             Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4,
-            Op::Sync(_) | Op::SyncData(_) => 500_000 + 2_000 * volume.dirty_pages(subject),
+            Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..) => {
+                500_000 + 2_000 * volume.dirty_pages(subject, op.synced())
+            }
             Op::Seek(..) | Op::SeekData(..) => 1_000,
             _ => 10_000,
         };
@@ -218,17 +220,17 @@ impl Drive {
         cx.fired(node, kind, || format!("{} page {page}", self.volume.born_as(inode)));
     }
 
-    /// The end of an fsync that works or lies.
+    /// The end of a sync that works or lies.
     pub fn sync(&mut self, node: NodeId, inode: InodeId, op: &Op, course: Course, cx: &mut DeviceCx<'_>) {
         let name = op.name();
         if course.fate == Fate::Lies && !self.spared {
             cx.fired(node, "disk.lie", || format!("{name} {}", self.volume.born_as(inode)));
             return;
         }
-        let data_only = matches!(op, Op::SyncData(_));
+        let data_only = matches!(op, Op::SyncData(_) | Op::SyncRange(_, _, true));
         // At most one page is astray at a time, also where two fsyncs drew it.
         let astray = if self.strayed { 0 } else { course.astray };
-        let strayed = self.volume.sync_astray(inode, data_only, course.covers, astray);
+        let strayed = self.volume.sync_range(inode, data_only, course.covers, op.synced(), astray);
         let volume = &self.volume;
         cx.event(node, "disk.fsync", || format!("{name} {}", volume.born_as(inode)));
         if let Some((from, to)) = strayed {

@@ -12,6 +12,7 @@
 //! | [`Handle`] | an open file of a program; closes itself |
 //! | [`DiskFaults`] | what may go wrong on a node's disk |
 //! | [`Profile`] | what the file system promises beyond POSIX |
+//! | [`Maps`] | memory in which programs see files, and store to them |
 //! | [`CrashStates`] | everything that a power loss could leave of a volume |
 //!
 //! `model` is pure: time and chance come in, states go out; wakers are only kept for the device to wake. `api` is what
@@ -35,7 +36,7 @@
 //! assert!(found.starts_with(b"synced "));
 //! ```
 //!
-//! Not here: memory maps, extended attributes, more than one file system per node.
+//! Not here: extended attributes, more than one file system per node.
 
 mod api;
 mod control;
@@ -56,6 +57,7 @@ pub use model::errno::Errno;
 pub use model::faults::DiskFaults;
 pub use model::inode::{Entry, FileKind, InodeId, Stamp, Stat, User};
 pub use model::locks::{Holder, RangeLock};
+pub use model::maps::Maps;
 pub use model::power::{CrashState, CrashStates};
 pub use model::tree::{OpenHow, Taken};
 pub use model::volume::Volume;

@@ -2,10 +2,12 @@
 
 use crate::model::attributes::Change;
 use crate::model::bytes::Allocate;
+use crate::model::content::ALL;
 use crate::model::inode::{Entry, Stat};
 use crate::model::tree::{OpenHow, Taken};
 use crate::open_file::FileId;
 use std::io::SeekFrom;
+use std::ops::Range;
 
 /// A system call on files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +36,8 @@ pub enum Op {
     Sync(FileId),
     /// fdatasync(2).
     SyncData(FileId),
+    /// msync(2) of these bytes with MS_SYNC, which asks for the data alone (true), or what a write to a file with O_SYNC ends with.
+    SyncRange(FileId, Range<u64>, bool),
     /// fstat(2) → [`Reply::Stat`].
     StatFile(FileId),
     /// stat(2) → [`Reply::Stat`].
@@ -109,10 +113,18 @@ impl Op {
         match self {
             Op::Read(..) | Op::ReadAt(..) => Class::Read,
             Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Truncate(..) | Op::Allocate(..) => Class::Write,
-            Op::Sync(_) | Op::SyncData(_) => Class::Sync,
+            Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..) => Class::Sync,
             Op::Open(..) => Class::Open,
             Op::Seek(..) | Op::SeekData(..) => Class::Free,
             _ => Class::Name,
+        }
+    }
+
+    /// What of a file it syncs.
+    pub(crate) fn synced(&self) -> Range<u64> {
+        match self {
+            Op::SyncRange(_, bytes, _) => bytes.clone(),
+            _ => ALL,
         }
     }
 
@@ -130,6 +142,7 @@ impl Op {
             Op::Allocate(..) => "fallocate",
             Op::Sync(_) => "fsync",
             Op::SyncData(_) => "fdatasync",
+            Op::SyncRange(..) => "msync",
             Op::StatFile(_) => "fstat",
             Op::Stat(_) => "stat",
             Op::StatLink(_) => "lstat",
@@ -155,7 +168,7 @@ impl Op {
     pub(crate) fn file(&self) -> Option<FileId> {
         match self {
             Op::Read(f, _) | Op::ReadAt(f, ..) | Op::Write(f, _) | Op::WriteAt(f, ..) | Op::Seek(f, _) => Some(*f),
-            Op::SetLen(f, _) | Op::Sync(f) | Op::SyncData(f) | Op::StatFile(f) => Some(*f),
+            Op::SetLen(f, _) | Op::Sync(f) | Op::SyncData(f) | Op::SyncRange(f, ..) | Op::StatFile(f) => Some(*f),
             Op::SeekData(f, ..) | Op::Allocate(f, ..) | Op::ReadDirFile(f) => Some(*f),
             Op::LinkFile(f, _) | Op::ChangeFile(f, _) => Some(*f),
             _ => None,
@@ -187,7 +200,8 @@ impl Op {
     pub(crate) fn changes_something(&self) -> bool {
         match self {
             Op::Open(_, how) => how.create || how.truncate,
-            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) | Op::Sync(_) | Op::SyncData(_) => true,
+            Op::Write(..) | Op::WriteAt(..) | Op::SetLen(..) => true,
+            Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..) => true,
             Op::CreateDir(..) | Op::RemoveFile(_) | Op::RemoveDir(_) | Op::Rename(..) | Op::RenameTaken(..) => true,
             Op::CreateSocket(..) => true,
             Op::CreateLink(..) | Op::Link(..) | Op::LinkFile(..) | Op::Truncate(..) | Op::Allocate(..) => true,

@@ -175,7 +175,7 @@ fn after_a_failed_fsync_the_retry_succeeds_and_the_bytes_are_lost() {
     leaves_under_both(&["/f=a"], |m| {
         m.durable("/f", b"a");
         m.write("/f", 0, b"b");
-        let fail = |v: &mut Volume, i| v.sync_fails(i, SyncPoint::NOW);
+        let fail = |v: &mut Volume, i| v.sync_fails(i, SyncPoint::NOW, 0..u64::MAX);
         m.with("/f", false, fail);
         m.sync("/f");
         assert_eq!(m.read("/f"), b"b", "the page cache still shows it");
@@ -183,7 +183,7 @@ fn after_a_failed_fsync_the_retry_succeeds_and_the_bytes_are_lost() {
     leaves_under_both(&["/f=bc"], |m| {
         m.durable("/f", b"aa");
         m.write("/f", 0, b"b");
-        m.with("/f", false, |v, i| v.sync_fails(i, SyncPoint::NOW));
+        m.with("/f", false, |v, i| v.sync_fails(i, SyncPoint::NOW, 0..u64::MAX));
         // Written again, the page is dirty again, and goes out whole.
         m.write("/f", 1, b"c");
         m.sync("/f");

@@ -223,7 +223,7 @@ fn filter(libc: &[Text]) -> io::Result<Vec<libc::sock_filter>> {
 }
 
 /// System calls about the program's memory, which may hold what is in a file of the run.
-const MEMORY: [i64; 4] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect];
+const MEMORY: [i64; 5] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_msync];
 
 /// System calls that touch nothing but the process itself: what a program's own allocator or lock makes.
 const PRIVATE: [i64; 14] = [

@@ -7,6 +7,7 @@ use super::page::PAGE;
 use super::volume::Volume;
 use super::walk::WRITE;
 use sim_core::Instant;
+use std::ops::Range;
 
 /// The greatest size of a file.
 const SIZE_MAX: u64 = i64::MAX as u64;
@@ -135,6 +136,19 @@ impl Volume {
         Ok(fits)
     }
 
+    /// Memory shows these bytes of a file from `at` on, the beginning of a page: what differs from what calls find was stored
+    /// there, up to the end of the file. Space is taken even where there is none: the kernel would have ended the program by SIGBUS
+    /// when it stored.
+    pub fn store(&mut self, inode: InodeId, at: u64, shown: &[u8], now: Instant) {
+        let i = &mut self.inodes[inode.0 as usize];
+        let Kind::File(content) = &mut i.kind else { return };
+        let before = content.allocated();
+        if content.store(at, shown, self.journal.next()) {
+            self.used_pages = self.used_pages + content.allocated() - before;
+            i.written(now);
+        }
+    }
+
     /// The medium damages a page among these bytes: the page, if there is one whose bytes lie on the medium alone.
     pub fn decay(&mut self, inode: InodeId, at: u64, len: u64, how: Decay, detail: u64) -> Option<u64> {
         match &mut self.inode_mut(inode).kind {
@@ -208,10 +222,10 @@ impl Volume {
         }
     }
 
-    /// How many pages an fsync would write.
-    pub fn dirty_pages(&self, inode: InodeId) -> u64 {
+    /// How many pages a sync of these bytes would write.
+    pub fn dirty_pages(&self, inode: InodeId, bytes: Range<u64>) -> u64 {
         match &self.inode(inode).kind {
-            Kind::File(content) => content.dirty_pages(),
+            Kind::File(content) => content.dirty_pages(bytes),
             _ => 0,
         }
     }

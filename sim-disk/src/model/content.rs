@@ -6,6 +6,7 @@ use sim_core::DeviceCx;
 use sim_core::choices::{Law, Stream};
 use sim_core::hash;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// From so many unsynced changes of one page on the oldest half is written back: bounds memory, and is what Linux
 /// does to pages that stay dirty.
@@ -14,6 +15,14 @@ const MAX_CHANGES: usize = 64;
 const MAX_SIZES: usize = 1024;
 /// The same for all unsynced bytes of a file: the pages that have been dirty for longest are written back.
 const MAX_PENDING: usize = 64 << 20;
+
+/// All bytes of a file.
+pub const ALL: Range<u64> = 0..u64::MAX;
+
+/// The pages that hold these bytes.
+fn pages_of(bytes: &Range<u64>) -> Range<u64> {
+    bytes.start / PAGE as u64..bytes.end.div_ceil(PAGE as u64)
+}
 
 /// A change of the size that is not durable yet.
 #[derive(Clone, Copy)]
@@ -114,9 +123,10 @@ impl Content {
         !self.unsettled.is_empty() || !self.resizes.is_empty()
     }
 
-    /// Pages that an fsync would write.
-    pub fn dirty_pages(&self) -> u64 {
-        self.unsettled.iter().filter(|i| self.pages[i].is_dirty(u32::MAX)).count() as u64
+    /// Pages that a sync of these bytes would write.
+    pub fn dirty_pages(&self, bytes: Range<u64>) -> u64 {
+        let indices = pages_of(&bytes);
+        self.unsettled.iter().filter(|i| indices.contains(i) && self.pages[i].is_dirty(u32::MAX)).count() as u64
     }
 
     /// Appends to `out` up to `len` bytes from `at` on.
@@ -245,6 +255,25 @@ impl Content {
         }
     }
 
+    /// Memory shows these bytes of the file from `at` on, the beginning of a page: writes those that differ, as far as the file
+    /// goes. Whether there were any.
+    pub fn store(&mut self, at: u64, shown: &[u8], journal: u64) -> bool {
+        let shown = &shown[..shown.len().min(self.size.saturating_sub(at) as usize)];
+        let mut stored = false;
+        for (i, bytes) in shown.chunks(PAGE).enumerate() {
+            let begin = at + (i * PAGE) as u64;
+            let differs = match self.pages.get(&(begin / PAGE as u64)) {
+                Some(page) => page.differs(bytes),
+                None => Page::hole(0).differs(bytes),
+            };
+            if let Some(range) = differs {
+                self.write(begin + range.start as u64, &bytes[range], journal);
+                stored = true;
+            }
+        }
+        stored
+    }
+
     /// Early write-back of the pages that have been dirty for longest, until half of what may be pending is.
     #[cold]
     fn write_back(&mut self) {
@@ -335,11 +364,41 @@ impl Content {
     /// up and nobody wrote since.
     pub fn commit(&mut self, through: u32) {
         let fresh = self.resizes.get(self.stranded_resizes).is_some_and(|r| r.seq <= through);
-        let (size, mut wrote) = (self.size, fresh);
+        let wrote = self.commit_pages(through, ALL);
+        if (wrote || fresh) && self.resizes.first().is_some_and(|r| r.seq <= through) {
+            self.settle_sizes(through);
+            self.size_episode += 1;
+        }
+    }
+
+    /// The same for these bytes alone: their pages, and as much of the size as they need to be found again (POSIX,
+    /// synchronized I/O data integrity completion).
+    pub fn commit_range(&mut self, through: u32, bytes: Range<u64>) {
+        let reached = self.reached(through, bytes.end);
+        if self.commit_pages(through, bytes)
+            && let Some(seq) = reached
+        {
+            self.settle_sizes(seq);
+            self.size_episode += 1;
+        }
+    }
+
+    /// The last change of the size, not after `through`, without which the file would not reach `end`, or its end.
+    pub fn reached(&self, through: u32, end: u64) -> Option<u32> {
+        let count = self.resizes.iter().take_while(|r| r.seq <= through).count();
+        let last = self.resizes[..count].last()?;
+        let before = |i: usize| if i == 0 { self.durable_size } else { self.resizes[i - 1].to };
+        (0..count).rev().find(|i| before(*i) < end.min(last.to)).map(|i| self.resizes[i].seq)
+    }
+
+    /// The dirty pages that hold these bytes are durable as they were after the change `through`. Whether there were any.
+    fn commit_pages(&mut self, through: u32, bytes: Range<u64>) -> bool {
+        let (size, mut wrote) = (self.size, false);
+        let indices = pages_of(&bytes);
         let (pages, first_episode) = (&mut self.pages, &mut self.first_episode);
         self.unsettled.retain(|index| {
             let page = pages.get_mut(index).expect("unsettled pages exist");
-            if !page.is_dirty(through) {
+            if !indices.contains(index) || !page.is_dirty(through) {
                 return true;
             }
             wrote = true;
@@ -351,22 +410,25 @@ impl Content {
             }
             page.is_unsettled()
         });
-        if wrote && self.resizes.first().is_some_and(|r| r.seq <= through) {
-            self.settle_sizes(through);
-            self.size_episode += 1;
-        }
         if self.unsettled.is_empty() {
             self.pending = 0;
         }
+        wrote
     }
 
-    /// An fsync failed that began after the change `through`: the pages count as clean, and only a power loss shows that
-    /// they are not.
-    pub fn strand(&mut self, through: u32) {
-        for index in &self.unsettled {
+    /// An fsync of these bytes failed that began after the change `through`: their pages count as clean, and only a power loss
+    /// shows that they are not.
+    pub fn strand(&mut self, through: u32, bytes: Range<u64>) {
+        let indices = pages_of(&bytes);
+        for index in self.unsettled.iter().filter(|i| indices.contains(i)) {
             self.pages.get_mut(index).expect("unsettled pages exist").strand(through);
         }
-        self.stranded_resizes = self.resizes.iter().take_while(|r| r.seq <= through).count();
+        let lost = match bytes == ALL {
+            true => Some(through),
+            false => self.reached(through, bytes.end),
+        };
+        let count = self.resizes.iter().take_while(|r| lost.is_some_and(|lost| r.seq <= lost)).count();
+        self.stranded_resizes = self.stranded_resizes.max(count);
     }
 
     /// The power is gone: becomes what is durable plus what `cx` lets survive.

@@ -1,10 +1,12 @@
 //! What of a disk is durable: syncs, the journal, early write-back.
 
+use super::content::ALL;
 use super::crash::Profile;
 use super::inode::{InodeId, Kind};
 use super::names::{Name, NameChange, Rebind};
 use super::volume::Volume;
 use sim_core::{Instant, hash};
+use std::ops::Range;
 
 /// From so many unsynced changes of names on the oldest half is written back: bounds memory, and is what a journal does
 /// every few seconds.
@@ -41,33 +43,37 @@ impl Volume {
 
     /// The end of an fsync that began at `point`: what came since is as durable as before.
     pub fn sync_as_of(&mut self, inode: InodeId, data_only: bool, point: SyncPoint) {
-        self.sync_astray(inode, data_only, point, 0);
+        self.sync_range(inode, data_only, point, ALL, 0);
     }
 
-    /// The same, but unless `astray` is 0 one of the pages goes to the place of another of the file: which ones, if there are
-    /// any.
-    pub(crate) fn sync_astray(
+    /// The same for these bytes of a file alone: msync(2), and a write with O_DSYNC, or O_SYNC unless `data_only`
+    /// (vfs_fsync_range, fs/sync.c). But unless `astray` is 0 and `bytes` are not all, one of the pages goes to the place of
+    /// another of the file: which ones, if there are any.
+    pub(crate) fn sync_range(
         &mut self,
         inode: InodeId,
         data_only: bool,
         point: SyncPoint,
+        bytes: Range<u64>,
         astray: u64,
     ) -> Option<(u64, u64)> {
         let strict = self.profile == Profile::Strict;
         match &mut self.inodes[inode.0 as usize].kind {
             Kind::File(content) => {
                 if !strict {
-                    let needs = content.size_needs(point.data);
+                    let through = if bytes == ALL { Some(point.data) } else { content.reached(point.data, bytes.end) };
+                    let needs = through.map_or(0, |through| content.size_needs(through));
                     let own = self.journal.changes().filter(|c| c.subject == inode && c.serial < point.journal);
                     let logged = |c: &&NameChange| c.creates || c.truncates.is_some() || !data_only;
                     let needs = own.filter(logged).last().map_or(needs, |c| needs.max(c.serial + 1));
                     self.settle_journal(needs);
                 }
                 if let Kind::File(content) = &mut self.inode_mut(inode).kind {
-                    if astray > 0 {
-                        return content.commit_astray(point.data, astray);
+                    match bytes == ALL {
+                        true if astray > 0 => return content.commit_astray(point.data, astray),
+                        true => content.commit(point.data),
+                        false => content.commit_range(point.data, bytes),
                     }
-                    content.commit(point.data);
                 }
             }
             Kind::Dir(_) if strict => {
@@ -97,10 +103,10 @@ impl Volume {
         }
     }
 
-    /// An fsync that began at `point` fails: the pages count as clean, and are not durable.
-    pub fn sync_fails(&mut self, inode: InodeId, point: SyncPoint) {
+    /// An fsync of these bytes that began at `point` fails: the pages count as clean, and are not durable.
+    pub fn sync_fails(&mut self, inode: InodeId, point: SyncPoint, bytes: Range<u64>) {
         if let Kind::File(content) = &mut self.inodes[inode.0 as usize].kind {
-            content.strand(point.data);
+            content.strand(point.data, bytes);
         }
     }
 

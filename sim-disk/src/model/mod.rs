@@ -10,6 +10,7 @@ pub mod errno;
 pub mod faults;
 pub mod inode;
 pub mod locks;
+pub mod maps;
 pub mod names;
 pub mod page;
 pub mod power;

@@ -103,6 +103,33 @@ impl Page {
         }
     }
 
+    /// What of these bytes of it, that memory shows, is other than a reader finds: from the first to the last that differ.
+    pub fn differs(&self, shown: &[u8]) -> Option<Range<usize>> {
+        let differs = |found: &[u8]| {
+            // All of it at once first: mostly it is the same.
+            (shown != found).then(|| {
+                let differ = |(a, b): (&u8, &u8)| a != b;
+                let first = shown.iter().zip(found).position(differ).unwrap_or(0);
+                let last = shown.iter().zip(found).rposition(differ).unwrap_or(0);
+                first..last + 1
+            })
+        };
+        let range = match &self.now {
+            Some(now) => differs(&now[..shown.len()]),
+            None => differs(&[0; PAGE][..shown.len()]),
+        }?;
+        match &self.damage {
+            None => Some(range),
+            // Memory keeps what the medium lost, and writing it back mends all of it.
+            Some(damage) if damage.unreadable => Some(0..shown.len()),
+            Some(_) => {
+                let mut found = Vec::with_capacity(PAGE);
+                self.read(0..shown.len(), &mut found);
+                differs(&found)
+            }
+        }
+    }
+
     /// Whether it can be read, and written in part.
     pub fn is_readable(&self) -> bool {
         !self.damage.as_ref().is_some_and(|d| d.unreadable)

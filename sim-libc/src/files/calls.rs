@@ -84,6 +84,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             }
             libc::SYS_mremap => return super::maps::remap(world, args),
             libc::SYS_mprotect => return super::maps::protect(world, args).map(calls::of),
+            libc::SYS_msync => return super::maps::sync(world, args).map(calls::of),
             _ => {}
         }
         match about_descriptor(world, number, args) {
@@ -208,17 +209,11 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
             // Neither promises anything that could be lost.
             libc::SYS_sync_file_range | libc::SYS_fadvise64 | libc::SYS_readahead => with(&|_, _, _| Ok(0)),
             libc::SYS_syncfs => with(&|_, _, _| sync(world)),
-            libc::SYS_ftruncate => with(&|_, file, id| {
+            libc::SYS_ftruncate => with(&|_, _, id| {
                 let len = u64::try_from(b).map_err(|_| Errno::INVALID)?;
-                done(world, Op::SetLen(id, len))?;
-                super::Files::of(world).maps.refresh(world, file.inode(world)?);
-                Ok(0)
+                done(world, Op::SetLen(id, len))
             }),
-            libc::SYS_fallocate => with(&|_, file, id| {
-                allocate(world, id, b as i32, c, d)?;
-                super::Files::of(world).maps.refresh(world, file.inode(world)?);
-                Ok(0)
-            }),
+            libc::SYS_fallocate => with(&|_, _, id| allocate(world, id, b as i32, c, d)),
             libc::SYS_fstat => with(&|_, file, _| put_found(world, file.stat(world)?, b)),
             libc::SYS_newfstatat if d as i32 & libc::AT_EMPTY_PATH != 0 && text(b).is_ok_and(<[u8]>::is_empty) => {
                 with(&|_, file, _| put_found(world, file.stat(world)?, c))
@@ -418,7 +413,8 @@ pub(super) fn sync(world: &'static World) -> Answer<i64> {
     if !world.actor_lives() {
         return Ok(0);
     }
-    with_volume(world, |volume| volume.sync_all());
+    let node = world.acting_node();
+    with_disk(world, |disk, cx| disk.sync_all(node, cx));
     Ok(0)
 }
 

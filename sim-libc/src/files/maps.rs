@@ -1,37 +1,320 @@
-//! Memory maps of simulated files: anonymous memory that holds a copy of their bytes.
+//! Memory maps of simulated files: memory of the kernel's that holds a file's bytes, one for each file that a node maps.
 //!
-//! A map that nobody writes through is all that a copy can be, as long as the copy follows the file: one that is shared is
-//! kept here and filled again after each write to the file. A map that is shared and can be written to would have to be
-//! watched page by page; it ends the run as escaped, naming the file. A map of which the program unmaps or moves a part follows
-//! nothing any more.
+//! Every map of a file is a map of that memory, so maps agree with each other, end in SIGBUS where the file ends, and are cut,
+//! moved and protected by the kernel. What a call changes in the file is copied there. What programs store there nobody says:
+//! while a map can be written to, each call that looks at the file first compares the memory with the disk, page by page as far
+//! as there are any, and writes what differs. So a store is a write that took effect at the next such call: the page cache
+//! keeps it, fsync(2) and msync(2) make it durable, and a power loss takes it or not, as any other. A map that is only read
+//! costs its file twice the memory, and nothing more.
+//!
+//! When a node's programs end, what they stored last is gathered, and their memory is no file's any more: code of theirs that
+//! still runs stores into a ghost.
+//!
+//! Deliberately absent: stores to one sector between two calls survive together or not at all; a full disk takes what was stored
+//! in a hole. A file of the real tree that only was read is mapped from there, and goes on showing that if the node changes
+//! it later by another descriptor.
 
 use super::calls::{description, file_of, kernel};
 use super::symbols::make;
-use super::{Files, with_volume, world};
-use crate::descriptors::{Answer, Errno};
-use crate::interpose::{errno, escape};
+use super::{Files, perform, with_disk, with_volume, world};
+use crate::descriptors::{Answer, Errno, KernelNumber};
+use crate::interpose::errno;
 use crate::raw;
-use sim_core::{NodeId, World};
-use sim_disk::InodeId;
+use sim_core::{Instant, NodeId, World};
+use sim_disk::{Disk, FileId, InodeId, Op, Volume};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::c_void;
-
-/// The shared maps of a World's files.
-#[derive(Default)]
-pub(crate) struct Maps {
-    list: RefCell<Vec<Map>>,
-    any: Cell<bool>,
-}
-
-struct Map {
-    node: NodeId,
-    inode: InodeId,
-    offset: u64,
-    at: usize,
-    len: usize,
-}
+use std::ops::Range;
+use std::rc::{Rc, Weak};
 
 const PAGE: usize = 4096;
+
+/// The maps of a World's files.
+#[derive(Default)]
+pub(crate) struct Maps {
+    /// By where they begin. None overlap.
+    pieces: RefCell<BTreeMap<usize, Piece>>,
+    memory: RefCell<BTreeMap<(NodeId, InodeId), Weak<Memory>>>,
+}
+
+/// A stretch of addresses at which a file is mapped.
+#[derive(Clone)]
+struct Piece {
+    len: usize,
+    /// Where in the file it begins.
+    offset: u64,
+    memory: Rc<Memory>,
+    file: Rc<Held>,
+    shared: bool,
+    /// Whether it may be made writable: the descriptor was.
+    may_write: bool,
+    writes: bool,
+}
+
+impl Piece {
+    /// The part of it between these addresses, of which it has some; it begins at `at`.
+    fn part(&self, at: usize, range: &Range<usize>) -> (usize, Piece) {
+        let (from, to) = (at.max(range.start), (at + self.len).min(range.end));
+        (from, Piece { len: to - from, offset: self.offset + (from - at) as u64, ..self.clone() })
+    }
+}
+
+/// A file that is kept open, as by a descriptor.
+struct Held(FileId);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        World::with_current(|world| {
+            if world.lends::<Disk>() {
+                with_disk(world, |disk, cx| disk.close(self.0, cx));
+            }
+        });
+    }
+}
+
+/// A file's bytes, in memory that the kernel knows as a file: memfd_create(2).
+struct Memory {
+    node: NodeId,
+    inode: InodeId,
+    number: KernelNumber,
+    size: Cell<u64>,
+    /// All of it, for ourselves.
+    view: Cell<(usize, usize)>,
+}
+
+impl Memory {
+    fn new(node: NodeId, inode: InodeId) -> Answer<Memory> {
+        // SAFETY: a C string that lives for ever, and flags.
+        let number = kernel(unsafe {
+            let name = c"file of a run".as_ptr() as i64;
+            raw::call(libc::SYS_memfd_create, [name, libc::MFD_CLOEXEC as i64, 0, 0, 0, 0])
+        })?;
+        let number = KernelNumber::new(number);
+        Ok(Memory { node, inode, number, size: Cell::new(0), view: Cell::new((0, 0)) })
+    }
+
+    /// Its bytes, in whole pages, as far as they are in the file; nobody stores there meanwhile, since one thread of a run runs
+    /// at a time.
+    #[allow(clippy::mut_from_ref, reason = "who has one does not ask for another")]
+    fn bytes(&self) -> &mut [u8] {
+        let (at, len) = self.view.get();
+        if len == 0 {
+            return &mut [];
+        }
+        // SAFETY: mapped by `resize`, to be read and written, and as long as the memory is.
+        unsafe { std::slice::from_raw_parts_mut(at as *mut u8, len) }
+    }
+
+    fn resize(&self, size: u64) -> Answer<()> {
+        let (before, (at, len)) = (self.size.get(), self.view.get());
+        let pages = usize::try_from(size).ok().and_then(|size| size.checked_next_multiple_of(PAGE));
+        let pages = pages.ok_or(Errno(libc::ENOMEM))?;
+        if before < size {
+            // What was stored behind the end is not the file's.
+            self.bytes()[before as usize..].fill(0);
+        }
+        with_room(size, || {
+            // SAFETY: numbers.
+            kernel(unsafe { raw::call(libc::SYS_ftruncate, [self.number.get(), size as i64, 0, 0, 0, 0]) })
+        })?;
+        self.size.set(size);
+        if pages == len {
+            return Ok(());
+        }
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as i64;
+        let shared = libc::MAP_SHARED as i64;
+        self.view.set((0, 0));
+        // SAFETY: the old view is no longer used, the new one is at a place of the kernel's choice.
+        unsafe {
+            if len > 0 {
+                raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0]);
+            }
+            if pages > 0 {
+                let args = [0, pages as i64, protection, shared, self.number.get(), 0];
+                self.view.set((kernel(raw::call(libc::SYS_mmap, args))? as usize, pages));
+            }
+        }
+        Ok(())
+    }
+
+    /// Is of the file's size, and holds its bytes among these.
+    fn show(&self, volume: &Volume, bytes: Range<u64>) -> Answer<()> {
+        let size = volume.size(self.inode);
+        if size != self.size.get() {
+            self.resize(size)?;
+        }
+        let (mut at, end) = (bytes.start, bytes.end.min(size));
+        let mut found = Vec::new();
+        while at < end {
+            // Where nothing was ever written there are zeros.
+            let Ok(from) = volume.seek_data(self.inode, at, false) else { return Ok(()) };
+            let to = volume.seek_data(self.inode, from, true).map_or(end, |to| to.min(end));
+            if from >= to {
+                return Ok(());
+            }
+            found.clear();
+            volume.read(self.inode, from, (to - from) as usize, &mut found)?;
+            self.bytes()[from as usize..][..found.len()].copy_from_slice(&found);
+            if found.len() < (to - from) as usize {
+                return Err(Errno(libc::EIO));
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
+    /// Gives every page that exists to the disk.
+    fn gather(&self, volume: &mut Volume, now: Instant) {
+        let size = self.size.get();
+        // SAFETY: numbers.
+        let seek = |at: u64, whence: i32| unsafe {
+            raw::call(libc::SYS_lseek, [self.number.get(), at as i64, whence as i64, 0, 0, 0])
+        };
+        let mut at = 0;
+        while at < size {
+            let from = seek(at, libc::SEEK_DATA);
+            let to = if from < 0 { from } else { seek(from as u64, libc::SEEK_HOLE) };
+            if to <= from {
+                return;
+            }
+            let bytes = &self.bytes()[from as usize..(to as usize).min(size as usize)];
+            volume.store(self.inode, from as u64, bytes, now);
+            at = to as u64;
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let (at, len) = self.view.get();
+        if len > 0 {
+            // SAFETY: ours alone.
+            unsafe { raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0]) };
+        }
+    }
+}
+
+/// Calls `f`, which makes a file of so many bytes, though the process's output may have fewer (RLIMIT_FSIZE).
+fn with_room<R>(bytes: u64, f: impl FnOnce() -> R) -> R {
+    let limit = |new: *const libc::rlimit, old: *mut libc::rlimit| {
+        // SAFETY: null, or the addresses of locals that live across the call.
+        unsafe { raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_FSIZE as i64, new as i64, old as i64, 0, 0]) }
+    };
+    let mut before = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    limit(std::ptr::null(), &mut before);
+    if before.rlim_cur >= bytes {
+        return f();
+    }
+    limit(&libc::rlimit { rlim_cur: before.rlim_max, ..before }, std::ptr::null_mut());
+    let result = f();
+    limit(&before, std::ptr::null_mut());
+    result
+}
+
+impl sim_disk::Maps for Maps {
+    fn gather(&self, node: NodeId, file: Option<InodeId>, volume: &mut Volume, now: Instant) {
+        let of = |m: &Memory| m.node == node && file.is_none_or(|inode| m.inode == inode);
+        let mut stored: Vec<Rc<Memory>> = Vec::new();
+        for piece in self.pieces.borrow().values().filter(|p| p.writes && of(&p.memory)) {
+            if !stored.iter().any(|m| Rc::ptr_eq(m, &piece.memory)) {
+                stored.push(piece.memory.clone());
+            }
+        }
+        stored.iter().for_each(|memory| memory.gather(volume, now));
+    }
+
+    fn show(&self, node: NodeId, file: Option<InodeId>, volume: &Volume, bytes: Range<u64>) {
+        let all = self.memory.borrow();
+        let shown = all.iter().filter(|((of, inode), _)| *of == node && file.is_none_or(|file| *inode == file));
+        for memory in shown.filter_map(|(_, memory)| memory.upgrade()) {
+            // A page that cannot be read stays as it was in memory; a size that the kernel has no room for ends in SIGBUS.
+            let _ = memory.show(volume, bytes.clone());
+        }
+    }
+
+    fn died(&self, node: NodeId) {
+        self.memory.borrow_mut().retain(|(of, _), _| *of != node);
+        self.pieces.borrow_mut().retain(|_, piece| piece.memory.node != node);
+    }
+}
+
+impl Maps {
+    /// The memory of a file of the acting node.
+    fn memory(self: &Rc<Self>, world: &World, inode: InodeId) -> Answer<Rc<Memory>> {
+        let key = (world.acting_node(), inode);
+        if let Some(memory) = self.memory.borrow().get(&key).and_then(Weak::upgrade) {
+            return Ok(memory);
+        }
+        let memory = Rc::new(Memory::new(key.0, inode)?);
+        with_volume(world, |volume| memory.show(volume, 0..u64::MAX))?;
+        with_disk(world, |disk, _| disk.show_in(self.clone()));
+        let mut all = self.memory.borrow_mut();
+        all.retain(|_, memory| memory.strong_count() > 0);
+        all.insert(key, Rc::downgrade(&memory));
+        Ok(memory)
+    }
+
+    /// Whether one of them lies there, if only in part.
+    fn touches(&self, range: &Range<usize>) -> bool {
+        let pieces = self.pieces.borrow();
+        let last = pieces.range(..range.end).next_back();
+        !range.is_empty() && last.is_some_and(|(at, piece)| range.start < at + piece.len)
+    }
+
+    /// Those that lie there, cut to what does.
+    fn within(&self, range: &Range<usize>) -> Vec<(usize, Piece)> {
+        let pieces = self.pieces.borrow();
+        let before = pieces.range(..range.end).rev().take_while(|(at, piece)| range.start < *at + piece.len);
+        let mut found: Vec<_> = before.map(|(at, piece)| piece.part(*at, range)).collect();
+        found.reverse();
+        found
+    }
+
+    /// What lies there may go, or be written to no more: what was stored there is written.
+    fn gather(&self, world: &World, range: &Range<usize>) {
+        for (_, piece) in self.within(range).into_iter().filter(|(_, piece)| piece.writes) {
+            with_disk(world, |disk, cx| disk.gather(piece.memory.node, Some(piece.memory.inode), cx.now));
+        }
+    }
+
+    /// Takes out those that lie there; of those that lie there in part the rest stays.
+    fn take(&self, range: &Range<usize>) -> Vec<(usize, Piece)> {
+        let taken = self.within(range);
+        let mut pieces = self.pieces.borrow_mut();
+        // Dropped when nothing is borrowed any more: a file may be closed by that.
+        let mut cut = Vec::new();
+        for (at, _) in &taken {
+            let Some((start, whole)) = pieces.range(..=*at).next_back().map(|(start, p)| (*start, p.clone())) else {
+                continue;
+            };
+            cut.extend(pieces.remove(&start));
+            for rest in [0..range.start, range.end..usize::MAX] {
+                if start < rest.end && rest.start < start + whole.len {
+                    let (at, part) = whole.part(start, &rest);
+                    pieces.insert(at, part);
+                }
+            }
+            cut.push(whole);
+        }
+        drop(pieces);
+        taken
+    }
+
+    /// What lies there is no map of a file any more.
+    fn forget(&self, world: &World, range: &Range<usize>) {
+        if self.touches(range) {
+            self.gather(world, range);
+            self.take(range);
+        }
+    }
+}
+
+/// The addresses of so many bytes from `at` on, in whole pages.
+fn addresses(at: i64, len: i64) -> Range<usize> {
+    let at = at as usize;
+    at..at.saturating_add(len as usize).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX)
+}
 
 /// mmap(2); `None` if it is none of a file of the run.
 ///
@@ -42,8 +325,9 @@ pub(super) unsafe fn map(
     [at, len, protection, flags, number, offset]: [i64; 6],
 ) -> Option<Answer<i64>> {
     let (protection, flags) = (protection as i32, flags as i32);
+    let maps = &Files::of(world).maps;
     if flags & libc::MAP_FIXED != 0 {
-        Files::of(world).maps.forget(at as usize, len as usize);
+        maps.forget(world, &addresses(at, len));
     }
     if flags & libc::MAP_ANONYMOUS != 0 {
         return None;
@@ -55,165 +339,135 @@ pub(super) unsafe fn map(
     let mapped = || -> Answer<i64> {
         let inode = file.inode(world)?;
         let shared = matches!(flags & libc::MAP_TYPE, libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE);
-        let writes = protection & libc::PROT_WRITE != 0;
+        let writes = shared && protection & libc::PROT_WRITE != 0;
         if len <= 0 || offset < 0 || !(offset as usize).is_multiple_of(PAGE) {
             return Err(Errno::INVALID);
         }
         if status & libc::O_PATH != 0 {
             return Err(Errno::BAD);
         }
-        if access == libc::O_WRONLY || shared && writes && access != libc::O_RDWR {
+        if access == libc::O_WRONLY || writes && access != libc::O_RDWR {
             return Err(Errno(libc::EACCES));
         }
         if file.is_dir(world)? {
             return Err(Errno(libc::ENODEV));
         }
-        if let Some(real) = file.real(world) {
+        let made = |number: i64| {
+            let args = [at, len, protection as i64, flags as i64, number, offset];
             // SAFETY: the caller's promise.
-            return kernel(unsafe {
-                raw::call(libc::SYS_mmap, [at, len, protection as i64, flags as i64, real, offset])
-            });
+            kernel(unsafe { raw::call(libc::SYS_mmap, args) })
+        };
+        if let Some(real) = file.real(world) {
+            return made(real);
         }
-        if shared && writes {
-            let name = String::from_utf8_lossy(&file.path).into_owned();
-            escape(world, format!("mmap({name:?}), shared and to be written"));
-            return Err(Errno(libc::EPERM));
-        }
-        let plain = flags & !libc::MAP_TYPE | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let writable = (libc::PROT_READ | libc::PROT_WRITE) as i64;
-        // SAFETY: the caller's promise about the place; the memory is new and nobody else's until it is returned.
-        unsafe {
-            let made = raw::call(libc::SYS_mmap, [at, len, writable, plain as i64, -1, 0]);
-            if made < 0 {
-                return Err(Errno(-made as i32));
-            }
-            fill(world, inode, offset as u64, made as usize, len as usize);
-            raw::call(libc::SYS_mprotect, [made, len, protection as i64, 0, 0, 0]);
-            if shared {
-                Files::of(world).maps.keep(Map {
-                    node: world.acting_node(),
-                    inode,
-                    offset: offset as u64,
-                    at: made as usize,
-                    len: (len as usize).next_multiple_of(PAGE),
-                });
-            }
-            Ok(made)
-        }
+        let memory = maps.memory(world, inode)?;
+        with_disk(world, |disk, _| disk.share(file.file))?;
+        let (file, may_write) = (Rc::new(Held(file.file)), access == libc::O_RDWR);
+        let at = made(memory.number.get())?;
+        let range = addresses(at, len);
+        let piece = Piece { len: range.len(), offset: offset as u64, memory, file, shared, may_write, writes };
+        // What was there before, if anybody unmapped it unnoticed.
+        maps.take(&range);
+        maps.pieces.borrow_mut().insert(range.start, piece);
+        Ok(at)
     };
     Some(mapped())
 }
 
-/// Copies the file's bytes to memory, and zeros behind its end.
-///
-/// # Safety
-/// `at` is valid for `len` bytes, to be written by us alone.
-unsafe fn fill(world: &World, inode: InodeId, offset: u64, at: usize, len: usize) {
-    let mut bytes = Vec::new();
-    // A directory was refused before; anything else can be read.
-    if with_volume(world, |volume| volume.read(inode, offset, len, &mut bytes)).is_err() {
-        return;
-    }
-    let at = at as *mut u8;
-    // SAFETY: the caller's promise; no more than `len` bytes were read.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len());
-        std::ptr::write_bytes(at.add(bytes.len()), 0, len - bytes.len());
-    }
-}
-
-impl Maps {
-    fn keep(&self, map: Map) {
-        self.list.borrow_mut().push(map);
-        self.any.set(true);
-    }
-
-    /// The file was written: its shared maps follow.
-    pub fn refresh(&self, world: &World, inode: InodeId) {
-        if !self.any.get() {
-            return;
-        }
-        let node = world.acting_node();
-        let protect = |map: &Map, how: i32| {
-            // SAFETY: numbers; the memory was made by `map`, and is the program's to read.
-            unsafe { raw::call(libc::SYS_mprotect, [map.at as i64, map.len as i64, how as i64, 0, 0, 0]) == 0 }
-        };
-        self.list.borrow_mut().retain(|map| {
-            if map.node != node || map.inode != inode {
-                return true;
-            }
-            // What is there no more was unmapped in a way that nobody told of.
-            if !protect(map, libc::PROT_READ | libc::PROT_WRITE) {
-                return false;
-            }
-            // SAFETY: the memory was made by `map`, follows each move, and can be written now; the program only reads it, and
-            // does not at present.
-            unsafe { fill(world, map.inode, map.offset, map.at, map.len) };
-            protect(map, libc::PROT_READ)
-        });
-    }
-
-    /// Whether one of them lies there, if only in part.
-    fn touches(&self, at: usize, len: usize) -> bool {
-        self.any.get() && self.list.borrow().iter().any(|m| m.at < at.saturating_add(len) && at < m.at + m.len)
-    }
-
-    /// Memory was unmapped: maps that lay there, even in part, follow nothing any more.
-    pub fn forget(&self, at: usize, len: usize) {
-        if self.any.get() {
-            self.list.borrow_mut().retain(|m| m.at + m.len <= at || at + len <= m.at);
-        }
-    }
-}
-
-/// mremap(2): a map that moves is followed to where it goes; `None` if none lies there.
+/// mremap(2); `None` if no map of a file lies there.
 ///
 /// # Safety
 /// As mremap(2).
 pub(super) unsafe fn remap(world: &World, args: [i64; 6]) -> Option<i64> {
-    let [at, old, new, flags, to, _] = args.map(|a| a as usize);
+    let [at, old, new, flags, to, _] = args;
     let maps = &Files::of(world).maps;
-    if flags & libc::MREMAP_FIXED as usize != 0 {
-        maps.forget(to, new);
+    if flags as i32 & libc::MREMAP_FIXED != 0 {
+        maps.forget(world, &addresses(to, new));
     }
-    if !maps.touches(at, old) {
+    // Of nothing at all it makes a second map: mremap(2), old_size.
+    let from = addresses(at, if old == 0 { 1 } else { old });
+    if !maps.touches(&from) {
         return None;
     }
-    let whole = maps.list.borrow().iter().position(|m| m.at == at && m.len == old.next_multiple_of(PAGE));
+    maps.gather(world, &from);
     // SAFETY: the caller's promise.
     let moved = unsafe { raw::call(libc::SYS_mremap, args) };
     if moved < 0 {
         return Some(moved);
     }
-    match whole {
-        None => maps.forget(at, old),
-        Some(place) => {
-            let inode = {
-                let map = &mut maps.list.borrow_mut()[place];
-                (map.at, map.len) = (moved as usize, new.next_multiple_of(PAGE));
-                map.inode
-            };
-            // What it has grown by shows the file, too.
-            maps.refresh(world, inode);
+    let stays = old == 0 || flags as i32 & libc::MREMAP_DONTUNMAP != 0;
+    let mut pieces = if stays { maps.within(&from) } else { maps.take(&from) };
+    let target = addresses(moved, new);
+    // What grows is one map: mremap(2), EFAULT.
+    if let [(_, piece)] = &mut pieces[..] {
+        piece.len = target.len();
+    }
+    for (place, piece) in pieces {
+        let place = place - from.start + target.start;
+        if place < target.end {
+            maps.pieces.borrow_mut().extend([piece.part(place, &target)]);
         }
     }
     Some(moved)
 }
 
-/// mprotect(2): what is shared must not be written to; `None` if it is not.
-pub(super) fn protect(world: &World, [at, len, protection, ..]: [i64; 6]) -> Option<Answer<i64>> {
-    let writes = protection as i32 & libc::PROT_WRITE != 0;
-    if !writes || !Files::of(world).maps.touches(at as usize, len as usize) {
+/// mprotect(2); `None` if no map of a file lies there.
+///
+/// # Safety
+/// As mprotect(2).
+pub(super) unsafe fn protect(world: &World, args: [i64; 6]) -> Option<Answer<i64>> {
+    let [at, len, protection, ..] = args;
+    let range = addresses(at, len);
+    let maps = &Files::of(world).maps;
+    if !maps.touches(&range) {
         return None;
     }
-    escape(world, "mprotect of a shared map of a file, to be written".into());
-    Some(Err(Errno(libc::EACCES)))
+    let writes = protection as i32 & libc::PROT_WRITE != 0;
+    let refuses = |piece: &Piece| piece.shared && writes && !piece.may_write;
+    if maps.within(&range).iter().any(|(_, piece)| refuses(piece)) {
+        return Some(Err(Errno(libc::EACCES)));
+    }
+    maps.gather(world, &range);
+    // SAFETY: the caller's promise.
+    let done = kernel(unsafe { raw::call(libc::SYS_mprotect, args) });
+    if done.is_ok() {
+        let taken = maps.take(&range).into_iter();
+        let changed = taken.map(|(at, piece)| (at, Piece { writes: writes && piece.shared, ..piece }));
+        maps.pieces.borrow_mut().extend(changed);
+    }
+    Some(done)
+}
+
+/// msync(2); `None` if no map of a file lies there. What is to be written some time is written some time anyway.
+///
+/// # Safety
+/// As msync(2).
+pub(super) unsafe fn sync(world: &'static World, [at, len, flags, ..]: [i64; 6]) -> Option<Answer<i64>> {
+    let range = addresses(at, len);
+    let maps = &Files::of(world).maps;
+    if flags as i32 & libc::MS_SYNC == 0 || !maps.touches(&range) {
+        return None;
+    }
+    // SAFETY: the caller's promise. Whether the flags are some, and all of the memory is mapped.
+    let complete = kernel(unsafe { raw::call(libc::SYS_msync, [at, len, flags, 0, 0, 0]) });
+    if complete == Err(Errno::INVALID) {
+        return Some(complete);
+    }
+    for (_, piece) in maps.within(&range).into_iter().filter(|(_, piece)| piece.shared) {
+        let bytes = piece.offset..piece.offset.saturating_add(piece.len as u64);
+        if let Err(error) = perform(world, Op::SyncRange(piece.file.0, bytes, true)) {
+            return Some(Err(error));
+        }
+    }
+    Some(complete)
 }
 
 /// munmap(2) is about to be made.
 pub(super) fn unmapped(at: usize, len: usize) {
-    if let Some(world) = world() {
-        Files::of(world).maps.forget(at, len);
+    if at.is_multiple_of(PAGE)
+        && let Some(world) = world()
+    {
+        Files::of(world).maps.forget(world, &addresses(at as i64, len as i64));
     }
 }
 
@@ -288,4 +542,12 @@ pub(crate) unsafe extern "C" fn mremap(
 pub(crate) unsafe extern "C" fn mprotect(at: *mut c_void, len: usize, protection: i32) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { errno(make(libc::SYS_mprotect, [at as i64, len as i64, protection as i64, 0, 0, 0])) as i32 }
+}
+
+/// # Safety
+/// As msync(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn msync(at: *mut c_void, len: usize, flags: i32) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { errno(make(libc::SYS_msync, [at as i64, len as i64, flags as i64, 0, 0, 0])) as i32 }
 }

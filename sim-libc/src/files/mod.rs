@@ -23,7 +23,7 @@
 //! and a change there by path or number ends the run as escaped.
 //!
 //! What is deliberately absent: faults and what a power loss leaves, which are sim-disk's; extended attributes, watching
-//! for changes, maps that are shared and written: these are refused, or end the run as escaped by name.
+//! for changes: these are refused, or end the run as escaped by name.
 
 pub(crate) mod calls;
 mod copy;
@@ -63,7 +63,7 @@ pub fn disk_of(user: User) -> Disk {
 pub(crate) struct Files {
     processes: RefCell<BTreeMap<(NodeId, GroupId), Process>>,
     pub dirs: dirs::Streams,
-    pub maps: maps::Maps,
+    pub maps: Rc<maps::Maps>,
     pub streams: streams::Streams,
 }
 

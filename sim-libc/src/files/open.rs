@@ -4,7 +4,7 @@
 //! it, they are read from the kernel, which takes no time. All else about it (times, permissions, locks) is the disk's.
 
 use super::calls::kernel;
-use super::{Files, inode_of, perform, with_disk, with_volume};
+use super::{inode_of, perform, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
 use crate::{raw, threads};
@@ -118,10 +118,7 @@ impl OpenFile {
             Some(at) => Op::WriteAt(file, at, bytes),
         };
         match perform(world, op)? {
-            Reply::Count(n) => {
-                Files::of(world).maps.refresh(world, self.inode(world)?);
-                Ok(n as usize)
-            }
+            Reply::Count(n) => Ok(n as usize),
             _ => Err(Errno(libc::EIO)),
         }
     }

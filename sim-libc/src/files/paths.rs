@@ -274,13 +274,7 @@ impl Call {
                 }
                 libc::SYS_truncate => {
                     let Ok(len) = u64::try_from(b) else { return Some(Err(Errno::INVALID)) };
-                    let cut = |path: Vec<u8>| {
-                        done(world, Op::Truncate(path.clone(), len))?;
-                        if let Ok(inode) = with_volume(world, |volume| volume.lookup(&path, true)) {
-                            super::Files::of(world).maps.refresh(world, inode);
-                        }
-                        Ok(0)
-                    };
+                    let cut = |path| done(world, Op::Truncate(path, len));
                     self.one(AT_CWD, a, true, 0, Some("truncate"), &cut, &|id, _| done(world, Op::SetLen(id, len)))
                 }
                 libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_removexattr | libc::SYS_lremovexattr => {

@@ -402,10 +402,15 @@ impl Forker {
 
     fn child(&self, slot: usize, order: &Order, parent: i32) -> ! {
         let place = self.places[slot];
-        let limit = |resource, bytes: u64| {
-            let bytes = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-            // SAFETY: the kernel reads the local struct.
-            unsafe { libc::setrlimit(resource, &bytes) };
+        let limit = |resource, bytes: u64, for_good: bool| {
+            let mut limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+            // SAFETY: the kernel writes and reads the local struct.
+            unsafe {
+                if !for_good && libc::getrlimit(resource, &mut limit) == 0 {
+                    limit.rlim_cur = bytes.min(limit.rlim_max);
+                }
+                libc::setrlimit(resource, &limit)
+            };
         };
         // SAFETY: numbers only. What is closed belongs to the parent: other slots' files, locks of the harness; nothing in
         // this process will use it.
@@ -421,9 +426,10 @@ impl Forker {
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         }
-        limit(libc::RLIMIT_DATA, self.limits.memory_bytes);
-        limit(libc::RLIMIT_CORE, 0);
-        limit(libc::RLIMIT_FSIZE, OUTPUT_BYTES);
+        limit(libc::RLIMIT_DATA, self.limits.memory_bytes, true);
+        limit(libc::RLIMIT_CORE, 0, true);
+        // For what is printed; the memory of mapped files may be larger.
+        limit(libc::RLIMIT_FSIZE, OUTPUT_BYTES, false);
         Page::adopt(place.page);
         signals::handle_fatal_signals();
         let status = catch_unwind(AssertUnwindSafe(|| (self.body)(order))).unwrap_or(PANIC_STATUS);
