@@ -4,6 +4,7 @@ use crate::drop_in::on_machine;
 use crate::plan::{Fault, Plan, PlanState};
 use sim_core::time::Timer;
 use sim_core::{Death, JoinError, JoinHandle, NodeId, Spawn, World, node, program};
+use sim_disk::Disk;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -136,7 +137,7 @@ impl Sim {
     }
 
     /// Gives the simulated disks to `f`, to set their faults by hand.
-    pub fn disk<R>(&self, f: impl FnOnce(&mut sim_disk::Disk, &mut sim_core::DeviceCx<'_>) -> R) -> R {
+    pub fn disk<R>(&self, f: impl FnOnce(&mut Disk, &mut sim_core::DeviceCx<'_>) -> R) -> R {
         world().with_device(f)
     }
 
@@ -252,6 +253,24 @@ impl Node {
     /// kill -9: the process dies without a last word, its kernel closes the sockets, the page cache stays.
     pub fn kill(&self) {
         world().end_node(self.id, Death::Kill);
+    }
+
+    /// Waits until the programs of this machine have begun `count` more operations on its disk: the last of them is under way
+    /// then. Asked from outside the machines, as the body of a test does, nothing comes between: a power loss that follows
+    /// strikes within that operation.
+    ///
+    /// Operations are what programs wait for: an open, a read, a write, a sync, a rename and so on, of all incarnations. If they
+    /// begin fewer, this waits forever.
+    pub async fn disk_operations(&self, count: u64) {
+        let (world, id) = (world(), self.id);
+        let last = world.with_device(|disk: &mut Disk, _| disk.operations(id)) + count;
+        std::future::poll_fn(|cx| {
+            match world.with_device(|disk: &mut Disk, _| disk.await_operation(id, last, cx.waker())) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// The machine falls silent and loses what its disk had not made durable. Peers hear nothing; once it is on again,

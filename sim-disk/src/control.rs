@@ -110,6 +110,11 @@ impl Disk {
         &mut self.drive(node).volume
     }
 
+    /// How many operations the programs of a node have begun on its disk, all incarnations together.
+    pub fn operations(&mut self, node: NodeId) -> u64 {
+        self.drive(node).operations()
+    }
+
     /// Whether the programs of a node have begun so many operations on its disk, all incarnations together; if not, `waker` is
     /// woken when they have. So a test strikes at every operation in turn: the one that was counted last is under way.
     pub fn await_operation(&mut self, node: NodeId, count: u64, waker: &Waker) -> bool {

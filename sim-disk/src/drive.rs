@@ -105,6 +105,10 @@ impl Drive {
         self.strayed = false;
     }
 
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
     /// Whether so many operations have begun; if not, `waker` is woken when they have.
     pub fn await_operation(&mut self, count: u64, waker: &Waker) -> bool {
         if self.operations >= count {
