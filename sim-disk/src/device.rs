@@ -245,6 +245,21 @@ impl Disk {
         }
     }
 
+    /// The operations of a node that have begun and not taken effect, oldest first, as `pwrite /data/log`: the call and its
+    /// file. They are where a loss of power strikes now.
+    pub fn under_way(&mut self, node: NodeId) -> Vec<String> {
+        let is_under_way = |o: &&InFlight| o.node == node && matches!(o.state, State::UnderWay { .. });
+        let mut found: Vec<&InFlight> = self.operations.iter().map(|(_, o)| o).filter(is_under_way).collect();
+        found.sort_by_key(|o| o.generation);
+        let volume = &self.drives[node.0 as usize].as_ref().expect("it has a disk").volume;
+        let text = |o: &InFlight| {
+            let State::UnderWay { op, .. } = &o.state else { unreachable!("it was just looked at") };
+            let open = op.file().map(|f| volume.born_as(self.files[f.slot as usize].inode));
+            format!("{} {}", op.name(), open.unwrap_or_else(|| volume.shown(op.path())))
+        };
+        found.into_iter().map(text).collect()
+    }
+
     fn operation(&mut self, id: OpId) -> Option<&mut InFlight> {
         let found = self.operations.get_mut(id.slot as usize);
         found.filter(|o| o.generation == id.generation && id.disk == self.number)

@@ -307,10 +307,14 @@ fn every_operation_can_be_the_last() {
                 woken.wake();
             }
             if counting.0.load(Ordering::Relaxed) == 1 {
-                under_way = format!("{i} {}", op.name());
+                let calls = rig.disk.under_way(NODE);
+                assert_eq!(calls, [format!("{} /log", op.name())]);
+                assert_eq!(rig.disk.operations(NODE), last);
+                under_way = format!("{i} {}", calls[0]);
                 break;
             }
             rig.settle();
+            assert!(rig.disk.under_way(NODE).is_empty());
             match rig.disk.poll(id, Waker::noop()) {
                 Poll::Ready(Ok(Reply::Opened(opened))) => file = Some(opened),
                 Poll::Ready(Ok(Reply::Done)) => acknowledged += 1,

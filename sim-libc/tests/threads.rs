@@ -708,7 +708,7 @@ mod linux {
     /// What a child does to end in some way.
     type Case = fn() -> i32;
 
-    const CASES: [(&str, Case); 12] = [
+    const CASES: [(&str, Case); 13] = [
         ("deadlock", deadlock),
         ("spin", spin),
         ("yield", yields_for_ever),
@@ -717,6 +717,7 @@ mod linux {
         ("overflow", overflow),
         ("kill", kill),
         ("heir", heir),
+        ("estate", estate),
         ("wake", wakes_a_task),
         ("refused", refused),
         ("cost", cost),
@@ -941,6 +942,62 @@ mod linux {
 
     fn what_the_dead_were_woken_for_is_for_the_next() {
         case("heir", |e| {
+            assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", String::from_utf8_lossy(&e.output.to_bytes()));
+        });
+    }
+
+    /// A machine dies whose thread holds a mutex in static memory, as SQLite holds that of its table of files during system
+    /// calls. Its next incarnation waited for that mutex for ever. A new process has new memory: the mutex is free.
+    fn estate() -> i32 {
+        static MUTEX: Shared<libc::pthread_mutex_t> =
+            Shared(std::cell::UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+        static GOT: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+        let entered = World::enter(Settings::default(), Choices::seeded(5)).expect("no other");
+        let world = entered.world();
+        let nodes = [world.node("one"), world.node("two")];
+        let _on = interpose::enable();
+        for (i, node) in nodes.into_iter().enumerate() {
+            let program = sim_core::program(move || async move {
+                thread::spawn(move || {
+                    // The machine that dies came first.
+                    thread::sleep(Duration::from_millis(i as u64));
+                    // SAFETY: a static that is initialised.
+                    unsafe {
+                        assert_eq!(libc::pthread_mutex_lock(MUTEX.at()), 0);
+                        GOT[i].fetch_add(1, SeqCst);
+                        thread::sleep(Duration::from_secs(100));
+                        assert_eq!(libc::pthread_mutex_unlock(MUTEX.at()), 0);
+                    }
+                });
+                std::future::pending::<()>().await;
+            });
+            world.start(node, program, Spawn::named("locks"));
+        }
+        let got = || GOT.each_ref().map(|got| got.load(SeqCst));
+        let test = async move {
+            let later = |ms| sim_core::time::Timer::new(world.now() + Duration::from_millis(ms));
+            later(10).await;
+            assert_eq!(got(), [1, 0]);
+            world.end_node(nodes[0], Death::PowerOff);
+            later(10).await;
+            assert_eq!(got(), [1, 1], "who waited for it has it");
+            world.restart(nodes[0]);
+            later(10).await;
+            assert_eq!(got(), [1, 1], "who holds it lives");
+            world.end_node(nodes[1], Death::Kill);
+            later(10).await;
+            assert_eq!(got(), [2, 1], "a new incarnation has it");
+            world.end_node(nodes[0], Death::Kill);
+            world.restart(nodes[1]);
+            later(10).await;
+            assert_eq!(got(), [2, 2], "who comes when it is dead has it");
+        };
+        assert_eq!(world.block_on(NodeId::OUTSIDE, test, Spawn::named("test")), Ok(()));
+        0
+    }
+
+    fn a_mutex_that_the_dead_held_is_free() {
+        case("estate", |e| {
             assert_eq!((e.exit, e.note), (Exit::Status(0), None), "{}", String::from_utf8_lossy(&e.output.to_bytes()));
         });
     }
@@ -1170,6 +1227,7 @@ mod linux {
             ("a_stack_overflow_of_a_thread_is_called_one", a_stack_overflow_of_a_thread_is_called_one),
             ("the_threads_of_a_killed_node_never_run_again", the_threads_of_a_killed_node_never_run_again),
             ("what_the_dead_were_woken_for_is_for_the_next", what_the_dead_were_woken_for_is_for_the_next),
+            ("a_mutex_that_the_dead_held_is_free", a_mutex_that_the_dead_held_is_free),
             ("a_thread_wakes_a_task", a_thread_wakes_a_task),
             ("what_threads_cannot_do_is_refused_by_name", what_threads_cannot_do_is_refused_by_name),
             ("a_poll_function_can_be_waited_for", a_poll_function_can_be_waited_for),

@@ -8,7 +8,7 @@ use super::{inode_of, perform, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
 use crate::{raw, threads};
-use sim_core::{NodeId, World};
+use sim_core::{GroupId, World};
 use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply, Stat};
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
@@ -419,8 +419,9 @@ impl Opened for Random {
     }
 }
 
-/// A node whose files these are, for device numbers.
-pub(crate) fn device_of(node: NodeId) -> u64 {
+/// The device number of an incarnation's files. Libraries keep tables of files by device and inode number in memory that all
+/// incarnations of a process share (SQLite does, with the locks it holds): what the dead left there is nobody's file.
+pub(crate) fn device_of(incarnation: GroupId) -> u64 {
     // Major 253 is what device mappers have: a number that no real disk of this machine is likely to share.
-    libc::makedev(253, 256 + node.0 as u32)
+    libc::makedev(253, 256 + incarnation.0)
 }

@@ -3,6 +3,9 @@
 //!
 //! The state of a lock stays where libc has it, taken by libc's own functions that do not wait. Only the waiting is ours. So
 //! the way without contention costs little more than libc's, and a lock that was taken outside a run is held inside.
+//!
+//! A mutex that a dead incarnation's thread holds is whoever's wants it: C libraries have some in static memory (SQLite's of
+//! its table of files), held across system calls. Of other locks libc does not say who holds them; they stay held.
 
 use super::real::{Real, real};
 use super::thread::c11;
@@ -55,10 +58,31 @@ fn acquire(
 
 // In pthread_mutex_t (bits/struct_mutex.h, x86-64; its initialisers make it part of the binary interface).
 const MUTEX_OWNER: usize = 8;
+const MUTEX_USERS: usize = 12;
 const MUTEX_KIND: usize = 16;
 const KIND_BITS: i32 = 3;
 const ERROR_CHECK: i32 = 2;
 const ROBUST: i32 = 16;
+
+/// A mutex is taken. If who holds it died with its machine, it is let go: a process that starts again finds its memory as
+/// new, and machines share none. Says whether it is free now.
+///
+/// # Safety
+/// `mutex` is a pthread_mutex_t.
+#[cold]
+unsafe fn inherit(world: &World, mutex: *mut c_void) -> bool {
+    // SAFETY: the caller's promise; one thread runs, and the owner is none that ever will.
+    unsafe {
+        if !threads::of(world).seats.stands_dead(world, mutex.byte_add(MUTEX_OWNER).cast::<i32>().read()) {
+            return false;
+        }
+        let users = mutex.byte_add(MUTEX_USERS).cast::<u32>();
+        users.write(users.read().saturating_sub(1));
+        // The lock word, how often it was taken, and the owner.
+        mutex.cast::<[u32; 3]>().write([0; 3]);
+    }
+    true
+}
 
 /// # Safety
 /// `mutex` is a pthread_mutex_t.
@@ -75,7 +99,11 @@ unsafe fn lock_until(
         return libc::EINVAL;
     }
     let attempt = || {
-        let result = real!(pthread_mutex_trylock(mutex): fn(*mut c_void) -> i32, else libc::EINVAL);
+        let mut result = real!(pthread_mutex_trylock(mutex): fn(*mut c_void) -> i32, else libc::EINVAL);
+        // SAFETY: the caller's promise.
+        if result == libc::EBUSY && unsafe { inherit(world, mutex) } {
+            result = real!(pthread_mutex_trylock(mutex): fn(*mut c_void) -> i32, else libc::EINVAL);
+        }
         if result == libc::EBUSY && kind & KIND_BITS == ERROR_CHECK {
             // SAFETY: the caller's promise; the call takes nothing.
             let (owner, me) = unsafe {

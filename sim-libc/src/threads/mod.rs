@@ -37,7 +37,7 @@ thread_local! {
 /// What this crate knows of a World's threads.
 #[derive(Default)]
 pub(crate) struct Threads {
-    seats: Seats,
+    pub seats: Seats,
     pub queues: Queues,
 }
 

@@ -75,6 +75,11 @@ impl Queues {
             }
             None => {}
         }
+        // It may have held a mutex that others wait for: theirs now (`interpose/lock.rs`).
+        let mut mutexes: Vec<Key> = self.places.borrow().iter().flatten().copied().collect();
+        mutexes.retain(|(kind, _)| *kind == Kind::Mutex);
+        mutexes.dedup();
+        mutexes.into_iter().for_each(|key| self.call_first(world, key));
     }
 
     fn join(&self, key: Key, thread: ThreadId, bits: u32) {

@@ -62,6 +62,8 @@ pub(crate) struct Seats {
     handles: RefCell<BTreeMap<pthread_t, ThreadId>>,
     /// Has handed over and is about to be gone.
     ending: RefCell<Option<Rc<Seat>>>,
+    /// Whether any thread died with its incarnation.
+    any_died: Cell<bool>,
     /// What a deadlock says of those who join.
     join_texts: RefCell<BTreeMap<ThreadId, &'static str>>,
 }
@@ -87,7 +89,9 @@ impl Baton for OsBaton {
 
     fn died(&self, thread: ThreadId) {
         if let Some(world) = World::current() {
-            of(world).queues.died(world, thread);
+            let threads = of(world);
+            threads.seats.any_died.set(true);
+            threads.queues.died(world, thread);
         }
     }
 }
@@ -182,6 +186,12 @@ impl Seats {
     fn forget(&self, seat: &Seat) {
         self.handles.borrow_mut().remove(&seat.thread.get());
         self.all.borrow_mut()[seat.id.get().0 as usize] = None;
+    }
+
+    /// Whether this is the kernel's name for a thread that died with its incarnation and stands still for ever.
+    pub fn stands_dead(&self, world: &World, tid: i32) -> bool {
+        let is_it = |seat: &Rc<Seat>| seat.tid.get() == tid && !seat.ended.get() && !world.thread_lives(seat.id.get());
+        self.any_died.get() && self.all.borrow().iter().flatten().any(is_it)
     }
 
     fn by_handle(&self, thread: pthread_t) -> Option<Rc<Seat>> {
