@@ -120,9 +120,4 @@ impl Disk {
     pub fn await_operation(&mut self, node: NodeId, count: u64, waker: &Waker) -> bool {
         self.drive(node).await_operation(count, waker)
     }
-
-    /// How many operations the programs of a node have begun on its disk, all incarnations together.
-    pub fn operations(&mut self, node: NodeId) -> u64 {
-        self.drive(node).operations()
-    }
 }
