@@ -1,6 +1,6 @@
 //! Reading directories.
 
-use super::{FileType, Metadata, bytes_of, metadata, path_of};
+use super::{FileType, Metadata, bytes_of, path_of, symlink_metadata};
 use sim_disk::{Entry, Op, Reply, submit};
 use std::ffi::OsString;
 use std::io;
@@ -63,14 +63,14 @@ impl DirEntry {
         path_of(self.entry.name.clone()).into_os_string()
     }
 
-    /// What is known of it now; `NotFound` if it is gone.
+    /// What is known of it now, or of the symbolic link that it is; `NotFound` if it is gone.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        metadata(self.path()).await
+        symlink_metadata(self.path()).await
     }
 
     /// What it was when the directory was read. Never fails.
     pub async fn file_type(&self) -> io::Result<FileType> {
-        Ok(FileType::new(self.entry.is_dir()))
+        Ok(FileType::new(self.entry.kind))
     }
 
     /// Its inode number.

@@ -4,7 +4,7 @@ use super::{Metadata, OpenOptions, task_failed};
 use real::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
 use real::sync::Mutex;
 use sim_core::{JoinHandle, Spawn, World};
-use sim_disk::{Errno, Handle, Op, OpFuture, Reply, submit};
+use sim_disk::{Change, Errno, Handle, Op, OpFuture, Reply, submit};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, SeekFrom};
@@ -123,6 +123,16 @@ impl File {
     /// What is known of the file.
     pub async fn metadata(&self) -> io::Result<Metadata> {
         submit(Op::StatFile(self.handle.id())).await.map(Metadata::of)
+    }
+
+    /// Sets who may read, write and execute the file.
+    #[cfg(unix)]
+    pub async fn set_permissions(&self, perm: std::fs::Permissions) -> io::Result<()> {
+        self.set_mode(std::os::unix::fs::PermissionsExt::mode(&perm)).await
+    }
+
+    pub(super) async fn set_mode(&self, mode: u32) -> io::Result<()> {
+        submit(Op::ChangeFile(self.handle.id(), Change::Mode(mode & 0o7777))).await.map(drop)
     }
 
     /// Another handle of the same open file: the cursor is shared.

@@ -1,38 +1,58 @@
 //! What is known of a file.
 
 use sim_core::World;
-use sim_disk::{Reply, Stat};
+use sim_disk::{FileKind, Reply, Stamp, Stat};
 use std::io;
 use std::time::{Duration, SystemTime};
 
 /// What is known of a file or directory.
 ///
 /// # Simulation
-/// Stands for [`std::fs::Metadata`], which only std can make. Without permissions, owners and links.
+/// Stands for [`std::fs::Metadata`], which only std can make, and for `std::os::unix::fs::MetadataExt`. Without a time of creation.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     stat: Stat,
+    accessed: SystemTime,
     modified: SystemTime,
 }
 
-/// Whether something is a file or a directory.
+/// Whether something is a file, a directory or a symbolic link.
 ///
 /// # Simulation
 /// Stands for [`std::fs::FileType`], which only std can make.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FileType {
-    is_dir: bool,
+    kind: FileKind,
+}
+
+/// Sets who may read, write and execute a file.
+#[cfg(unix)]
+pub async fn set_permissions(path: impl AsRef<std::path::Path>, perm: std::fs::Permissions) -> io::Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&perm) & 0o7777;
+    super::done(sim_disk::Op::Change(super::bytes_of(path.as_ref()), sim_disk::Change::Mode(mode), true)).await
+}
+
+/// By the acting node's wall clock, as far back as the moment is.
+fn wall(stamp: Stamp) -> SystemTime {
+    match (stamp, World::current()) {
+        (Stamp::At(at), Some(world)) => {
+            let ago = world.now().since(at);
+            SystemTime::UNIX_EPOCH + Duration::from_nanos(world.read_wall_ns()).saturating_sub(ago)
+        }
+        (Stamp::At(_), None) => SystemTime::UNIX_EPOCH,
+        (Stamp::Wall(seconds, ns), _) => {
+            let whole = Duration::from_secs(seconds.unsigned_abs());
+            let second = if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
+            second + Duration::from_nanos(ns.into())
+        }
+    }
 }
 
 impl Metadata {
     pub(super) fn of(reply: Reply) -> Metadata {
         let Reply::Stat(stat) = reply else { unreachable!("stat answers with what is known, not with {reply:?}") };
-        // The acting node's wall clock, as far back as the change is.
-        let modified = World::current().map_or(SystemTime::UNIX_EPOCH, |world| {
-            let ago = world.now().since(stat.modified);
-            SystemTime::UNIX_EPOCH + Duration::from_nanos(world.read_wall_ns()).saturating_sub(ago)
-        });
-        Metadata { stat, modified }
+        let [accessed, modified, _] = stat.times.map(wall);
+        Metadata { stat, accessed, modified }
     }
 
     /// Its size in bytes; that of a directory means nothing.
@@ -43,22 +63,22 @@ impl Metadata {
 
     /// Whether it is a file.
     pub fn is_file(&self) -> bool {
-        !self.stat.is_dir()
+        self.file_type().is_file()
     }
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        self.stat.is_dir()
+        self.file_type().is_dir()
     }
 
-    /// False: the simulated disk has none.
+    /// Whether it is a symbolic link: of [`symlink_metadata`](super::symlink_metadata) alone.
     pub fn is_symlink(&self) -> bool {
-        false
+        self.file_type().is_symlink()
     }
 
     /// What it is.
     pub fn file_type(&self) -> FileType {
-        FileType::new(self.stat.is_dir())
+        FileType::new(self.stat.kind)
     }
 
     /// When its contents changed last, by the wall clock of the node. Never fails.
@@ -66,34 +86,77 @@ impl Metadata {
         Ok(self.modified)
     }
 
-    /// Its inode number, as `std::os::unix::fs::MetadataExt` gives it.
+    /// When it was read last, as far as that is kept (`noatime`), by the wall clock of the node. Never fails.
+    pub fn accessed(&self) -> io::Result<SystemTime> {
+        Ok(self.accessed)
+    }
+
+    /// Who may read, write and execute it.
+    #[cfg(unix)]
+    pub fn permissions(&self) -> std::fs::Permissions {
+        std::os::unix::fs::PermissionsExt::from_mode(self.mode())
+    }
+
+    /// Its inode number.
     pub fn ino(&self) -> u64 {
         self.stat.ino
     }
 
-    /// Its size, as `std::os::unix::fs::MetadataExt` gives it.
+    /// Its size.
     pub fn size(&self) -> u64 {
         self.stat.len
+    }
+
+    /// Its kind and permissions, as stat(2) gives them.
+    pub fn mode(&self) -> u32 {
+        let kind = match self.stat.kind {
+            FileKind::File => 0o100_000,
+            FileKind::Dir => 0o040_000,
+            FileKind::Link => 0o120_000,
+            FileKind::Socket => 0o140_000,
+            FileKind::Foreign => 0,
+        };
+        kind | self.stat.mode
+    }
+
+    /// How many names it has.
+    pub fn nlink(&self) -> u64 {
+        self.stat.links.into()
+    }
+
+    /// Its owner.
+    pub fn uid(&self) -> u32 {
+        self.stat.owner.0
+    }
+
+    /// Its group.
+    pub fn gid(&self) -> u32 {
+        self.stat.owner.1
+    }
+
+    /// How many blocks of 512 bytes it takes.
+    pub fn blocks(&self) -> u64 {
+        self.stat.allocated / 512
     }
 }
 
 impl FileType {
-    pub(super) fn new(is_dir: bool) -> FileType {
-        FileType { is_dir }
+    pub(super) fn new(kind: FileKind) -> FileType {
+        FileType { kind }
     }
 
     /// Whether it is a file.
     pub fn is_file(&self) -> bool {
-        !self.is_dir
+        self.kind == FileKind::File
     }
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        self.is_dir
+        self.kind == FileKind::Dir
     }
 
-    /// False: the simulated disk has none.
+    /// Whether it is a symbolic link.
     pub fn is_symlink(&self) -> bool {
-        false
+        self.kind == FileKind::Link
     }
 }

@@ -6,20 +6,27 @@
 //! # Simulation
 //! * [`Metadata`] and [`FileType`] are types of their own: std's cannot be made by anybody but std.
 //! * The working directory of every program is `/`.
-//! * Not here, because the simulated disk has no such thing: permissions, hard and symbolic links, `from_std`, `into_std`
-//!   and raw descriptors.
+//! * Not here: `from_std`, `into_std`, raw descriptors, open flags of one's own, and times of creation.
 //! * Called outside the machines, in the body of a test, they panic: no disk is there. Outside a run they panic as tokio does
 //!   outside a runtime.
 
 mod dir;
+mod dir_builder;
 mod file;
+mod links;
 mod metadata;
 mod open_options;
 #[cfg(test)]
 mod tests;
 
 pub use dir::{DirEntry, ReadDir, read_dir};
+pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::File;
+#[cfg(unix)]
+pub use links::symlink;
+pub use links::{hard_link, read_link};
+#[cfg(unix)]
+pub use metadata::set_permissions;
 pub use metadata::{FileType, Metadata};
 pub use open_options::OpenOptions;
 
@@ -28,6 +35,9 @@ use sim_disk::{Op, Reply, submit};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The umask of every program.
+const UMASK: u32 = 0o022;
 
 fn bytes_of(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
@@ -91,15 +101,17 @@ pub async fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Re
     to_its_end("fs::write", async move { File::create(path).await?.write_whole(contents).await }).await
 }
 
-/// Copies the contents of a file to another, which is created or replaced; returns how many bytes.
+/// Copies the contents of a file, and its permissions, to another, which is created or replaced; returns how many bytes.
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
     let work = async move {
         let source = File::open(from).await?;
-        if !source.metadata().await?.is_file() {
+        let found = source.metadata().await?;
+        if !found.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the source path is not an existing regular file"));
         }
         let target = File::create(to).await?;
+        target.set_mode(found.mode()).await?;
         let mut copied = 0;
         loop {
             let chunk = source.read_some(1 << 20).await?;
@@ -113,40 +125,6 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
     to_its_end("fs::copy", work).await
 }
 
-/// Creates a directory.
-pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    done(Op::CreateDir(bytes_of(path.as_ref()), 0o755)).await
-}
-
-/// Creates a directory and those above it that are missing.
-pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref().to_owned();
-    to_its_end("fs::create_dir_all", async move {
-        // From the top down what std finds from the bottom up: the directories that are missing.
-        let mut missing = Vec::new();
-        for dir in path.ancestors().filter(|d| !d.as_os_str().is_empty()) {
-            match create_dir(dir).await {
-                Ok(()) => break,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => missing.push(dir),
-                Err(_) if is_dir(dir).await => break,
-                Err(e) => return Err(e),
-            }
-        }
-        for dir in missing.into_iter().rev() {
-            match create_dir(dir).await {
-                Err(e) if !is_dir(dir).await => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn is_dir(path: &Path) -> bool {
-    metadata(path).await.is_ok_and(|m| m.is_dir())
-}
-
 /// Removes a file's name. What has it open goes on.
 pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     done(Op::RemoveFile(bytes_of(path.as_ref()))).await
@@ -157,10 +135,13 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
     done(Op::RemoveDir(bytes_of(path.as_ref()))).await
 }
 
-/// Removes a directory and everything below it.
+/// Removes a directory and everything below it. Of a symbolic link, the link alone.
 pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref().to_owned();
     to_its_end("fs::remove_dir_all", async move {
+        if symlink_metadata(&path).await?.is_symlink() {
+            return remove_file(&path).await;
+        }
         // Directories still to be read, and those that were: removed in reverse, each after what is in it.
         let mut unread = vec![path];
         let mut emptied = Vec::new();
@@ -193,9 +174,9 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     submit(Op::Stat(bytes_of(path.as_ref()))).await.map(Metadata::of)
 }
 
-/// The same: the simulated disk has no symbolic links to follow or not.
+/// The same of a symbolic link itself, where that is what the path names.
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    metadata(path).await
+    submit(Op::StatLink(bytes_of(path.as_ref()))).await.map(Metadata::of)
 }
 
 /// Whether there is something of this name.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// How a file is to be opened: as [`std::fs::OpenOptions`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct OpenOptions {
     read: bool,
     write: bool,
@@ -14,6 +14,21 @@ pub struct OpenOptions {
     truncate: bool,
     create: bool,
     create_new: bool,
+    mode: u32,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        OpenOptions {
+            read: false,
+            write: false,
+            append: false,
+            truncate: false,
+            create: false,
+            create_new: false,
+            mode: 0o666,
+        }
+    }
 }
 
 impl OpenOptions {
@@ -59,6 +74,13 @@ impl OpenOptions {
         self
     }
 
+    /// The permissions of a file that is created, before the umask (022) takes some away. 0o666 unless set.
+    #[cfg(unix)]
+    pub fn mode(&mut self, mode: u32) -> &mut OpenOptions {
+        self.mode = mode;
+        self
+    }
+
     /// Opens the file.
     ///
     /// # Errors
@@ -73,7 +95,7 @@ impl OpenOptions {
 
     /// What std's `get_access_mode` and `get_creation_mode` allow (library/std/src/sys/fs/unix.rs).
     fn how(&self) -> io::Result<OpenHow> {
-        let Self { read, write, append, truncate, create, create_new } = *self;
+        let Self { read, write, append, truncate, create, create_new, mode } = *self;
         let makes = truncate || create || create_new;
         let refused = match (write, append) {
             (false, false) => !read || makes,
@@ -90,6 +112,7 @@ impl OpenOptions {
             truncate: truncate && !create_new,
             create: create || create_new,
             exclusive: create_new,
+            mode: mode & 0o7777 & !super::UMASK,
             ..OpenHow::default()
         })
     }

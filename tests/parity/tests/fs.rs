@@ -5,6 +5,8 @@
 
 use parity::real::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use std::io::{ErrorKind, SeekFrom};
+#[allow(unused_imports)] // the simulated Metadata has these as methods of its own
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// An empty folder.
@@ -193,5 +195,61 @@ parity::both! { running:
         assert_eq!(tokio::fs::copy(&a, &b).await.unwrap(), 4);
         tokio::fs::write(&a, b"other").await.unwrap();
         assert_eq!(tokio::fs::read(&b).await.unwrap(), b"text");
+    }
+    async fn a_file_has_two_names_and_is_one() {
+        let folder = folder!("links");
+        let (a, b) = (folder.join("a"), folder.join("b"));
+        tokio::fs::write(&a, b"text").await.unwrap();
+        tokio::fs::hard_link(&a, &b).await.unwrap();
+        tokio::fs::write(&b, b"other").await.unwrap();
+        assert_eq!(tokio::fs::read(&a).await.unwrap(), b"other");
+        assert_eq!(tokio::fs::metadata(&a).await.unwrap().nlink(), 2);
+        assert_eq!(tokio::fs::metadata(&a).await.unwrap().ino(), tokio::fs::metadata(&b).await.unwrap().ino());
+        assert_eq!(tokio::fs::hard_link(&a, &b).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(tokio::fs::hard_link(&folder, folder.join("d")).await.unwrap_err().raw_os_error(), Some(1));
+        tokio::fs::remove_file(&a).await.unwrap();
+        assert_eq!(tokio::fs::read(&b).await.unwrap(), b"other");
+    }
+
+    async fn symbolic_links_are_followed_or_not() {
+        let folder = folder!("symlinks");
+        let link = folder.join("link");
+        tokio::fs::symlink("aim", &link).await.unwrap();
+        assert_eq!(tokio::fs::read(&link).await.unwrap_err().kind(), ErrorKind::NotFound);
+        tokio::fs::write(folder.join("aim"), b"text").await.unwrap();
+        assert_eq!(tokio::fs::read(&link).await.unwrap(), b"text");
+        assert_eq!(tokio::fs::read_link(&link).await.unwrap(), Path::new("aim"));
+        assert_eq!(tokio::fs::read_link(folder.join("aim")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(tokio::fs::metadata(&link).await.unwrap().is_file());
+        let itself = tokio::fs::symlink_metadata(&link).await.unwrap();
+        assert!(itself.is_symlink() && !itself.is_file() && itself.file_type().is_symlink());
+        assert_eq!(itself.len(), 3);
+        assert_eq!(tokio::fs::canonicalize(&link).await.unwrap().file_name(), Some("aim".as_ref()));
+        tokio::fs::symlink("loop", folder.join("loop")).await.unwrap();
+        assert_eq!(tokio::fs::read(folder.join("loop")).await.unwrap_err().raw_os_error(), Some(40));
+        // What is removed with everything below it is the link alone.
+        tokio::fs::create_dir(folder.join("d")).await.unwrap();
+        tokio::fs::write(folder.join("d/f"), b"").await.unwrap();
+        tokio::fs::symlink("d", folder.join("to_d")).await.unwrap();
+        tokio::fs::remove_dir_all(folder.join("to_d")).await.unwrap();
+        assert!(tokio::fs::try_exists(folder.join("d/f")).await.unwrap());
+    }
+
+    async fn permissions_are_kept_and_copied() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder!("permissions");
+        let (a, b) = (folder.join("a"), folder.join("b"));
+        tokio::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(&a).await.unwrap();
+        assert_eq!(tokio::fs::metadata(&a).await.unwrap().permissions().mode(), 0o100600);
+        tokio::fs::set_permissions(&a, std::fs::Permissions::from_mode(0o755)).await.unwrap();
+        assert_eq!(tokio::fs::copy(&a, &b).await.unwrap(), 0);
+        assert_eq!(tokio::fs::metadata(&b).await.unwrap().permissions().mode(), 0o100755);
+        let file = tokio::fs::File::open(&b).await.unwrap();
+        file.set_permissions(std::fs::Permissions::from_mode(0o400)).await.unwrap();
+        assert!(file.metadata().await.unwrap().permissions().readonly());
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join("c/d")).await.unwrap();
+        assert_eq!(tokio::fs::metadata(folder.join("c/d")).await.unwrap().permissions().mode(), 0o40700);
+        let again = tokio::fs::DirBuilder::new().create(folder.join("c")).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
     }
 }
