@@ -12,7 +12,7 @@ use crate::model::errno::Errno;
 use crate::model::inode::{InodeId, User};
 use crate::model::locks::Holder;
 use crate::model::maps::Maps;
-use crate::model::tree::Taken;
+use crate::model::tree::{Taken, WriteSync};
 use crate::model::volume::Volume;
 use crate::op::{Class, Op, Reply};
 use crate::open_file::{FileId, OpenFile};
@@ -199,17 +199,18 @@ impl Disk {
                     "{}: a program used a file that a program of another node opened",
                     op.name()
                 );
-                Some(open.inode)
+                Some((open.inode, open.how.syncs))
             }
             None => None,
         };
+        let (open, syncs) = open.map_or((None, WriteSync::Nothing), |(inode, syncs)| (Some(inode), syncs));
         // What a sync covers, it covers from here on.
         if op.class() == Class::Sync {
             self.gather(node, open, cx.now);
         }
         let drive = self.drive(node);
         let subject = open.unwrap_or_else(|| drive.volume.subject(op.path()));
-        Ok(drive.draw(node, op, subject, cx))
+        Ok(drive.draw(node, op, subject, syncs, cx))
     }
 
     /// The answer of an operation, once; until then `waker` is kept and woken when there is one. An operation that died
@@ -371,12 +372,17 @@ impl Disk {
                 Reply::Bytes(bytes)
             }),
             (Op::ReadAt(_, at, len), Some(open)) => open.read(volume, at, len).map(Reply::Bytes),
-            (Op::Write(_, bytes), Some(open)) => open.write(volume, open.cursor, &bytes, now).map(|(at, n)| {
-                open.cursor = at + n as u64;
-                Reply::Count(n as u64)
-            }),
-            (Op::WriteAt(_, at, bytes), Some(open)) => {
-                open.write(volume, at, &bytes, now).map(|(_, n)| Reply::Count(n as u64))
+            (op @ (Op::Write(..) | Op::WriteAt(..)), Some(open)) => {
+                let (Op::Write(_, bytes) | Op::WriteAt(_, _, bytes)) = &op else { unreachable!("it is a write") };
+                let at = if let Op::WriteAt(_, at, _) = op { at } else { open.cursor };
+                open.write(volume, at, bytes, now).and_then(|(at, n)| {
+                    let end = at + n as u64;
+                    if let Op::Write(..) = op {
+                        open.cursor = end;
+                    }
+                    drive.sync_write(node, open.inode, (open.how.syncs, course.write_sync), at..end, cx)?;
+                    Ok(Reply::Count(n as u64))
+                })
             }
             (Op::Seek(_, to), Some(open)) => {
                 let target = match to {
@@ -498,6 +504,9 @@ impl Device for Disk {
             };
             // An fsync that has not returned promises nothing, and what it wrote already is the power loss's to say.
             if reached && !(how == Death::PowerOff && op.class() == Class::Sync) {
+                // Nor does the sync of a write: it is the power loss's to say what of it was written.
+                let write_sync = if how == Death::PowerOff { None } else { course.write_sync };
+                let course = Course { write_sync, ..course };
                 // Its answer reaches nobody.
                 if let Ok(Reply::Opened(file)) = self.perform(node, op, course, cx) {
                     self.close(file, cx);

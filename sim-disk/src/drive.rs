@@ -6,6 +6,7 @@
 //! | read | 15 µs, 1 µs for each 8 KiB | page cache |
 //! | write | 10 µs, 1 µs for each 4 KiB | page cache |
 //! | fsync, fdatasync, msync | 500 µs, 2 µs for each dirty page | NVMe without power-loss protection |
+//! | write with O_SYNC, O_DSYNC | both | |
 //! | seek | 1 µs | no I/O |
 //!
 //! To that one operation in sixteen adds a tail, up to 32 times its base, every power of two equally likely.
@@ -18,16 +19,22 @@ use crate::model::durable::SyncPoint;
 use crate::model::errno::Errno;
 use crate::model::faults::DiskFaults;
 use crate::model::inode::InodeId;
+use crate::model::tree::WriteSync;
 use crate::model::volume::Volume;
 use crate::op::{Class, Op};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::{DeviceCx, NodeId, hash};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::task::Waker;
 use std::time::Duration;
 
 /// The greatest tail, in bases.
 const TAIL_MAX: u64 = 32;
+
+/// What a sync takes, and for each dirty page more.
+const SYNC_NS: u64 = 500_000;
+const PAGE_SYNC_NS: u64 = 2_000;
 
 /// A node's disk and its faults.
 pub(crate) struct Drive {
@@ -65,11 +72,14 @@ pub(crate) struct Course {
     pub decay: Option<(Decay, u64)>,
     /// Unless it is 0, an fsync writes one page to the place of another.
     pub astray: u64,
+    /// How the sync ends that a write to a file with O_SYNC ends with; `None` if it does not come to it.
+    pub write_sync: Option<Fate>,
 }
 
 impl Course {
     /// Nothing strikes it.
-    pub const CALM: Course = Course { fate: Fate::Works, covers: SyncPoint::NOW, decay: None, astray: 0 };
+    pub const CALM: Course =
+        Course { fate: Fate::Works, covers: SyncPoint::NOW, decay: None, astray: 0, write_sync: Some(Fate::Works) };
 }
 
 /// How an operation goes, and the address of its questions.
@@ -121,7 +131,7 @@ impl Drive {
     }
 
     /// Asks how long an operation on `subject` takes, how it ends, and what it meets.
-    pub fn draw(&mut self, node: NodeId, op: &Op, subject: InodeId, cx: &mut DeviceCx<'_>) -> Drawn {
+    pub fn draw(&mut self, node: NodeId, op: &Op, subject: InodeId, syncs: WriteSync, cx: &mut DeviceCx<'_>) -> Drawn {
         self.operations += 1;
         let begun = self.operations;
         for (_, waker) in self.awaited.extract_if(.., |(count, _)| *count <= begun) {
@@ -149,7 +159,7 @@ impl Drive {
             let key = key_of(1, "errors", cx);
             cx.ask(Stream::DISK, key, n, Law::Kinds(odds.map(Ratio::threshold)), question)
         });
-        let mut fate = match (answer & 3, class) {
+        let fate_of = |answer: u64, class| match (answer & 3, class) {
             (0, _) => Fate::Works,
             (1, _) => Fate::Fails(Errno::EIO),
             (2, Class::Sync) => Fate::Fails(Errno::ENOSPC),
@@ -157,11 +167,27 @@ impl Drive {
             (_, Class::Sync) => Fate::Lies,
             (_, _) => Fate::Fails(Errno::EINTR),
         };
-        if self.stuck.contains(&(file_key, class)) {
-            fate = Fate::Fails(Errno::EIO);
-        } else if faults.error_sticks && fate == Fate::Fails(Errno::EIO) {
-            self.stuck.insert((file_key, class));
+        let mut fate = fate_of(answer, class);
+        let (mut write_sync, mut write_sync_ns) = (Fate::Works, 0);
+        if let (Op::Write(_, bytes) | Op::WriteAt(_, _, bytes), WriteSync::Data | WriteSync::All) = (op, syncs) {
+            let key = key_of(10, "syncs of writes", cx);
+            let odds = [faults.sync_error, faults.sync_full, faults.sync_lie].map(Ratio::threshold);
+            write_sync =
+                fate_of(cx.ask(Stream::DISK, key, n, Law::Kinds(odds), "how the sync of a write ends"), Class::Sync);
+            write_sync_ns = SYNC_NS + PAGE_SYNC_NS * (bytes.len() as u64).div_ceil(4096);
         }
+        let mut sticks = |fate: &mut Fate, class| {
+            if self.stuck.contains(&(file_key, class)) {
+                *fate = Fate::Fails(Errno::EIO);
+            } else if faults.error_sticks && *fate == Fate::Fails(Errno::EIO) {
+                self.stuck.insert((file_key, class));
+            }
+        };
+        sticks(&mut fate, class);
+        if write_sync_ns > 0 {
+            sticks(&mut write_sync, Class::Sync);
+        }
+        let write_sync = Some(write_sync);
 
         let damage = |ratio: Ratio| if self.spared { Ratio::NEVER } else { ratio };
         let mut decay = None;
@@ -182,9 +208,9 @@ impl Drive {
 
         let base_ns = match op {
             Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
-            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4,
+            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4 + write_sync_ns,
             Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..) => {
-                500_000 + 2_000 * volume.dirty_pages(subject, op.synced())
+                SYNC_NS + PAGE_SYNC_NS * volume.dirty_pages(subject, op.synced())
             }
             Op::Seek(..) | Op::SeekData(..) => 1_000,
             _ => 10_000,
@@ -210,7 +236,7 @@ impl Drive {
             Class::Open | Class::Name | Class::Free => {}
         }
         let covers = if class == Class::Sync { volume.sync_point(subject) } else { SyncPoint::NOW };
-        Drawn { latency, course: Course { fate, covers, decay, astray }, key: file_key, n }
+        Drawn { latency, course: Course { fate, covers, decay, astray, write_sync }, key: file_key, n }
     }
 
     /// A read of `len` bytes from `at` on: what the medium does to them first.
@@ -222,6 +248,37 @@ impl Drive {
             Decay::Rot => "disk.rot",
         };
         cx.fired(node, kind, || format!("{} page {page}", self.volume.born_as(inode)));
+    }
+
+    /// A write to a file with O_SYNC or O_DSYNC has written these bytes, and syncs them.
+    pub fn sync_write(
+        &mut self,
+        node: NodeId,
+        inode: InodeId,
+        (syncs, fate): (WriteSync, Option<Fate>),
+        bytes: Range<u64>,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<(), Errno> {
+        let data_only = match syncs {
+            WriteSync::Nothing => return Ok(()),
+            WriteSync::Data => true,
+            WriteSync::All => false,
+        };
+        let volume = &mut self.volume;
+        match fate {
+            None => {}
+            Some(Fate::Fails(error)) => {
+                volume.sync_fails(inode, SyncPoint::NOW, bytes);
+                return Err(error);
+            }
+            Some(Fate::Lies) if !self.spared => {
+                cx.fired(node, "disk.lie", || format!("sync of a write to {}", volume.born_as(inode)));
+            }
+            Some(_) => {
+                volume.sync_range(inode, data_only, SyncPoint::NOW, bytes, 0);
+            }
+        }
+        Ok(())
     }
 
     /// The end of a sync that works or lies.

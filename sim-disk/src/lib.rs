@@ -59,7 +59,7 @@ pub use model::inode::{Entry, FileKind, InodeId, Stamp, Stat, User};
 pub use model::locks::{Holder, RangeLock};
 pub use model::maps::Maps;
 pub use model::power::{CrashState, CrashStates};
-pub use model::tree::{OpenHow, Taken};
+pub use model::tree::{OpenHow, Taken, WriteSync};
 pub use model::volume::Volume;
 pub use op::{Op, Reply};
 pub use open_file::FileId;

@@ -20,6 +20,7 @@ const WRITE: OpenHow = OpenHow {
     no_follow: false,
     path_only: false,
     unnamed: false,
+    syncs: sim_disk::WriteSync::Nothing,
     mode: 0o644,
 };
 

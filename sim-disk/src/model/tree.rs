@@ -34,8 +34,22 @@ pub struct OpenHow {
     pub path_only: bool,
     /// O_TMPFILE: a new file without a name, on the disk of the directory that the path names.
     pub unnamed: bool,
+    /// What each write syncs before it returns.
+    pub syncs: WriteSync,
     /// The permissions of a file that is created, the umask already taken off. 0o644 by default.
     pub mode: u32,
+}
+
+/// What a write to an open file syncs of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WriteSync {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// O_DSYNC: as an fdatasync of the bytes that were written.
+    Data,
+    /// O_SYNC: as an fsync of them.
+    All,
 }
 
 impl Default for OpenHow {
@@ -51,6 +65,7 @@ impl Default for OpenHow {
             no_follow: false,
             path_only: false,
             unnamed: false,
+            syncs: WriteSync::Nothing,
             mode: 0o644,
         }
     }

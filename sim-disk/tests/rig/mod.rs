@@ -17,6 +17,7 @@ pub const CREATE: OpenHow = OpenHow {
     no_follow: false,
     path_only: false,
     unnamed: false,
+    syncs: sim_disk::WriteSync::Nothing,
     mode: 0o644,
 };
 

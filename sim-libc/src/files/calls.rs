@@ -11,7 +11,7 @@ use crate::interpose::{errno, escape, escapes};
 use crate::raw;
 use libc::{c_char, timespec};
 use sim_core::World;
-use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Stat, Time};
+use sim_disk::{Allocate, Change, FileId, Op, OpenHow, Reply, Stamp, Stat, Time, WriteSync};
 use std::any::Any;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -206,8 +206,13 @@ unsafe fn about_descriptor(world: &'static World, number: i64, args: [i64; 6]) -
             libc::SYS_lseek => with(&|_, file, _| file.seek(world, b, c as i32)),
             libc::SYS_fsync => with(&|_, _, id| done(world, Op::Sync(id))),
             libc::SYS_fdatasync => with(&|_, _, id| done(world, Op::SyncData(id))),
-            // Neither promises anything that could be lost.
-            libc::SYS_sync_file_range | libc::SYS_fadvise64 | libc::SYS_readahead => with(&|_, _, _| Ok(0)),
+            // It begins write-back and waits for it, and "has nothing to do with data integrity": no size, no name, and no
+            // cache of the drive (sync_file_range(2), Warning). So it promises nothing.
+            libc::SYS_sync_file_range => with(&|_, _, _| match (b >= 0 && c >= 0, d as u32 & !7) {
+                (true, 0) if b.checked_add(c).is_some() => Ok(0),
+                _ => Err(Errno::INVALID),
+            }),
+            libc::SYS_fadvise64 | libc::SYS_readahead => with(&|_, _, _| Ok(0)),
             libc::SYS_syncfs => with(&|_, _, _| sync(world)),
             libc::SYS_ftruncate => with(&|_, _, id| {
                 let len = u64::try_from(b).map_err(|_| Errno::INVALID)?;
@@ -322,6 +327,12 @@ fn how(flags: i32, mode: u32) -> OpenHow {
         no_follow: has(libc::O_NOFOLLOW),
         path_only,
         unnamed,
+        // O_SYNC has both bits.
+        syncs: match () {
+            () if has(libc::O_SYNC) => WriteSync::All,
+            () if has(libc::O_DSYNC) => WriteSync::Data,
+            () => WriteSync::Nothing,
+        },
         mode,
     }
 }
