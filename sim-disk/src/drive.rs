@@ -275,7 +275,7 @@ impl Drive {
                 cx.fired(node, "disk.lie", || format!("sync of a write to {}", volume.born_as(inode)));
             }
             Some(_) => {
-                volume.sync_range(inode, data_only, SyncPoint::NOW, bytes, 0);
+                volume.sync_range(inode, data_only, bytes);
             }
         }
         Ok(())
@@ -291,7 +291,7 @@ impl Drive {
         let data_only = matches!(op, Op::SyncData(_) | Op::SyncRange(_, _, true));
         // At most one page is astray at a time, also where two fsyncs drew it.
         let astray = if self.strayed { 0 } else { course.astray };
-        let strayed = self.volume.sync_range(inode, data_only, course.covers, op.synced(), astray);
+        let strayed = self.volume.sync_astray(inode, data_only, course.covers, op.synced(), astray);
         let volume = &self.volume;
         cx.event(node, "disk.fsync", || format!("{name} {}", volume.born_as(inode)));
         if let Some((from, to)) = strayed {

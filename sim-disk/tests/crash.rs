@@ -238,3 +238,75 @@ fn early_write_back_bounds_the_versions_and_keeps_the_newest() {
     assert!(!found.contains("/f=0") && found.contains(&format!("/f={}", (b'A' + (9999 % 50) as u8) as char)));
     assert!(found.len() > 10, "{found:?}");
 }
+
+#[test]
+fn a_sync_of_a_range_keeps_its_pages_and_as_much_of_the_size_as_they_need() {
+    let page = |i: usize| (i * PAGE) as u64;
+    let sync = |m: &mut Machine, pages: std::ops::Range<usize>| {
+        m.with("/f", false, |v, i| v.sync_range(i, true, page(pages.start)..page(pages.end)));
+    };
+    leaves_under_both(&["/f=ba", "/f=bb", "/f=bt"], |m| {
+        m.durable("/f", &[b'a'; 2 * PAGE]);
+        m.write("/f", 0, &[b'b'; 2 * PAGE]);
+        sync(m, 0..1);
+    });
+    // One write made it grow: its size is there, or is not.
+    leaves_under_both(&["/f=ab0", "/f=abb", "/f=abt"], |m| {
+        m.durable("/f", &[b'a'; PAGE]);
+        m.write("/f", PAGE, &[b'b'; 2 * PAGE]);
+        sync(m, 1..2);
+    });
+    // Two did.
+    leaves_under_both(&["/f=ab", "/f=ab0", "/f=abb", "/f=abt"], |m| {
+        m.durable("/f", &[b'a'; PAGE]);
+        m.write("/f", PAGE, &[b'b'; PAGE]);
+        m.write("/f", 2 * PAGE, &[b'b'; PAGE]);
+        sync(m, 1..2);
+    });
+    // What was cut off before stays so: the bytes that are synced came after.
+    leaves_under_both(&["/f=a0b"], |m| {
+        m.durable("/f", &[b'a'; 3 * PAGE]);
+        m.with("/f", true, |v, i| v.set_len(i, page(1), Instant::ZERO).expect("a file"));
+        m.write("/f", 2 * PAGE, &[b'b'; PAGE]);
+        sync(m, 2..3);
+    });
+    // A range that nobody wrote keeps nothing of the others.
+    leaves_under_both(&["/f=aa", "/f=ab", "/f=at"], |m| {
+        m.durable("/f", &[b'a'; 2 * PAGE]);
+        m.write("/f", PAGE, &[b'b'; PAGE]);
+        sync(m, 0..1);
+    });
+}
+
+#[test]
+fn what_memory_shows_is_written_where_it_differs_and_nowhere_else() {
+    let shown = |m: &mut Machine, bytes: &[u8]| {
+        m.with("/f", false, |v, i| v.store(i, 0, bytes, Instant::ZERO));
+    };
+    let mut bytes = [b'a'; 3 * PAGE];
+    leaves_under_both(&["/f=aaa"], |m| {
+        m.durable("/f", &[b'a'; 3 * PAGE]);
+        shown(m, &bytes);
+    });
+    bytes[PAGE..2 * PAGE].fill(b'b');
+    leaves_under_both(&["/f=aaa", "/f=aba", "/f=ata"], |m| {
+        m.durable("/f", &[b'a'; 3 * PAGE]);
+        shown(m, &bytes);
+    });
+    // In one sector: there or not, never torn. And behind the end it is nobody's.
+    let mut bytes = *b"short file, long memory";
+    bytes[0] = b'S';
+    leaves_under_both(&["/f=short file", "/f=Short file"], |m| {
+        m.durable("/f", b"short file");
+        shown(m, &bytes);
+    });
+    // A hole shows zeros.
+    leaves_under_both(&["/f=00b", "/f=00t", "/f=000"], |m| {
+        m.durable("/f", b"");
+        m.with("/f", true, |v, i| v.set_len(i, 3 * PAGE as u64, Instant::ZERO).expect("a file"));
+        m.sync("/f");
+        let mut bytes = [0; 3 * PAGE];
+        bytes[2 * PAGE..].fill(b'b');
+        shown(m, &bytes);
+    });
+}

@@ -255,6 +255,8 @@ fn a_map_is_followed_to_where_it_moves_and_left_alone_where_it_is_no_more() {
             assert_eq!(place.load(PAGE, 5), b"later");
             place.store(PAGE, b"L");
             assert_eq!(bytes_at(&file, PAGE, 5), b"Later");
+            libc::munmap(place.0.add(PAGE).cast(), 3 * PAGE);
+            std::mem::forget(place);
         }
     });
 }
@@ -415,4 +417,241 @@ fn a_file_of_the_real_tree_is_mapped_from_there_until_the_node_changes_it() {
     });
     assert_eq!(fs::read(&real).expect("there"), b"real bytes");
     fs::remove_file(real).expect("there");
+}
+
+/// A program stores ever greater numbers all over the pages of its map, and syncs some of them. What it finds after a power loss
+/// is no older than what was synced, in each sector of each page, and nothing that it never stored.
+fn losses_of_what_was_synced(faults: DiskFaults) -> usize {
+    let one = |seed: u64| {
+        let entered = World::enter(Settings::default(), Choices::seeded(seed)).expect("no run inside another");
+        let world = entered.world();
+        world.plug(files::disk());
+        let node = world.node("kv0");
+        let _on = interpose::enable();
+        let stored = async {
+            let file = new("/tmp/sim-map");
+            file.write_all_at(&[0; 4 * PAGE], 0).expect("room");
+            file.sync_all().expect("it works");
+            world.with_device(|disk: &mut Disk, cx| disk.set_faults(node, faults, cx));
+            let (map, other, mut draws) = (Map::of(&file, 4 * PAGE), Map::of(&file, 4 * PAGE), Draws(seed));
+            let (mut newest, mut synced) = ([0u8; 4], [0u8; 4]);
+            for number in 1..40 + draws.below(60) as u8 {
+                let page = draws.below(4);
+                match draws.below(8) {
+                    0 => {
+                        let pages = page..4.min(page + 1 + draws.below(3));
+                        other.sync(page * PAGE, pages.len() * PAGE, libc::MS_SYNC).expect("it works");
+                        synced[pages.clone()].copy_from_slice(&newest[pages]);
+                    }
+                    1 => drop(bytes_at(&file, page * PAGE, 1)),
+                    how => {
+                        let bytes = vec![number; PAGE];
+                        match how {
+                            2 => file.write_all_at(&bytes, (page * PAGE) as u64).expect("room"),
+                            3 => other.store(page * PAGE, &bytes),
+                            _ => map.store(page * PAGE, &bytes),
+                        }
+                        newest[page] = number;
+                    }
+                }
+            }
+            std::mem::forget((file, map, other));
+            (newest, synced)
+        };
+        let (newest, synced) = world.block_on(node, stored, Spawn::named("writer")).expect("it passes");
+        world.end_node(node, Death::PowerOff);
+        let found = world.with_device(|disk: &mut Disk, _| {
+            let (volume, mut found) = (disk.volume(node), Vec::new());
+            let inode = volume.lookup(b"/tmp/sim-map", true).expect("its name was synced");
+            volume.read(inode, 0, 4 * PAGE, &mut found).map(|()| found).expect("there")
+        });
+        let mut lost = false;
+        for (i, sector) in found.chunks(512).enumerate() {
+            let page = i * 512 / PAGE;
+            assert!(sector.iter().all(|b| *b == sector[0]) && sector[0] <= newest[page], "seed {seed} sector {i}");
+            lost |= sector[0] < synced[page];
+        }
+        lost
+    };
+    (0..300).filter(|seed| one(*seed)).count()
+}
+
+#[test]
+fn what_is_found_after_a_power_loss_is_no_older_than_the_last_msync() {
+    assert_eq!(losses_of_what_was_synced(DiskFaults::default()), 0);
+    // The canary.
+    assert!(losses_of_what_was_synced(DiskFaults { sync_lie: Ratio::ALWAYS, ..DiskFaults::default() }) > 50);
+}
+
+// ---- beside the kernel --------------------------------------------------------------------------------------------------
+
+/// A small generator of its own.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+/// A map in a sequence, and where in the file it begins.
+struct Placed {
+    map: Map,
+    offset: usize,
+    protection: i32,
+}
+
+/// A sequence of calls, loads and stores on one file by two descriptors, and what each answered.
+struct Sequence {
+    draws: Draws,
+    files: [File; 2],
+    maps: Vec<Placed>,
+    log: Vec<String>,
+}
+
+impl Sequence {
+    const LONGEST: usize = 6 * PAGE;
+
+    fn run(seed: u64, path: &str) -> Vec<String> {
+        let first = new(path);
+        let append = OpenOptions::new().read(true).append(true).open(path).expect("there");
+        let draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut sequence = Sequence { draws, files: [first, append], maps: Vec::new(), log: Vec::new() };
+        (0..80).for_each(|step| sequence.step(step as u8));
+        sequence.maps.clear();
+        let left = fs::read(path).expect("there");
+        sequence.log.push(format!("left: {} bytes, {}", left.len(), sum(&left)));
+        fs::remove_file(path).expect("there");
+        sequence.log
+    }
+
+    fn size(&self) -> usize {
+        self.files[0].metadata().expect("open").len() as usize
+    }
+
+    /// A place in a map that the file has bytes for, and how many there are, at most so many as are drawn.
+    fn place(&mut self, protection: i32) -> Option<(usize, usize, usize)> {
+        let size = self.size();
+        (0..8).find_map(|_| {
+            let which = self.draws.below(self.maps.len().max(1));
+            let len = 1 + [self.draws.below(16), self.draws.below(2 * PAGE)][self.draws.below(2)];
+            let placed = self.maps.get(which).filter(|placed| placed.protection & protection != 0)?;
+            let there = size.saturating_sub(placed.offset).min(placed.map.1);
+            let at = self.draws.below(there.max(1));
+            (at < there).then(|| (which, at, len.min(there - at)))
+        })
+    }
+
+    fn step(&mut self, mark: u8) {
+        let (at, len) = (self.draws.below(Self::LONGEST), 1 + self.draws.below(2 * PAGE));
+        let file = self.draws.below(2);
+        let done = match self.draws.below(16) {
+            0 | 1 => format!("pwrite {:?}", self.files[file].write_at(&vec![mark; len], at as u64).ok()),
+            2 | 3 => {
+                let mut found = vec![0; len];
+                let n = self.files[file].read_at(&mut found, at as u64).expect("open");
+                format!("pread {n} {}", sum(&found[..n]))
+            }
+            4 => format!("ftruncate {:?}", self.files[file].set_len(at as u64).ok()),
+            5 => {
+                let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                let fd = self.files[file].as_raw_fd();
+                // SAFETY: numbers.
+                format!("punch {}", unsafe { libc::fallocate(fd, how, at as i64, len as i64) })
+            }
+            6 | 7 => {
+                let (offset, pages) = (self.draws.below(4) * PAGE, 1 + self.draws.below(5));
+                let protection = [libc::PROT_READ, RW, RW][self.draws.below(3)];
+                let flags = [SHARED, SHARED, libc::MAP_PRIVATE][self.draws.below(3)];
+                match Map::try_of(&self.files[file], offset, pages * PAGE, protection, flags) {
+                    Ok(map) => self.maps.push(Placed { map, offset, protection }),
+                    Err(error) => self.log.push(error.to_string()),
+                }
+                let there = (0..pages).map(|page| self.maps.last().map(|m| m.map.is_there(page * PAGE)));
+                format!("mmap {:?}", there.collect::<Vec<_>>())
+            }
+            8 if self.maps.len() > 3 => {
+                let gone = self.draws.below(self.maps.len());
+                drop(self.maps.remove(gone));
+                "munmap".to_owned()
+            }
+            8 => self.partly(),
+            9 => match self.maps.pop() {
+                Some(Placed { map, offset, protection }) => {
+                    let new = (map.1 + PAGE * self.draws.below(4)).saturating_sub(PAGE).max(PAGE);
+                    // SAFETY: a map of this length, which is not used at its old place.
+                    let to = unsafe { libc::mremap(map.0.cast(), map.1, new, libc::MREMAP_MAYMOVE) };
+                    assert_ne!(to, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+                    std::mem::forget(map);
+                    self.maps.push(Placed { map: Map(to.cast(), new), offset, protection });
+                    format!("mremap {new}")
+                }
+                None => "none".to_owned(),
+            },
+            10 if !self.maps.is_empty() => {
+                let which = self.draws.below(self.maps.len());
+                let placed = &mut self.maps[which];
+                let wanted = [libc::PROT_READ, RW][self.draws.below(2)];
+                // SAFETY: a map of this length.
+                let answer = unsafe { libc::mprotect(placed.map.0.cast(), placed.map.1, wanted) };
+                placed.protection = wanted;
+                format!("mprotect {answer}")
+            }
+            11 if !self.maps.is_empty() => {
+                let which = self.draws.below(self.maps.len());
+                let flags = [libc::MS_SYNC, libc::MS_ASYNC][self.draws.below(2)];
+                format!("msync {}", errno(self.maps[which].map.sync(0, PAGE, flags)))
+            }
+            12 => match self.place(libc::PROT_READ) {
+                Some((which, at, len)) => format!("load {}", sum(&self.maps[which].map.load(at, len))),
+                None => "none".to_owned(),
+            },
+            _ => match self.place(libc::PROT_WRITE) {
+                Some((which, at, len)) => {
+                    self.maps[which].map.store(at, &vec![mark | 0x80; len]);
+                    format!("store {which} {at} {len}")
+                }
+                None => "none".to_owned(),
+            },
+        };
+        self.log.push(done);
+    }
+
+    /// The first page of a map goes, or its last.
+    fn partly(&mut self) -> String {
+        let Some(mut placed) = self.maps.pop() else { return "none".to_owned() };
+        if placed.map.1 > PAGE {
+            let front = self.draws.below(2) == 0;
+            let gone = if front { 0 } else { placed.map.1 - PAGE };
+            // SAFETY: a page of the map, which is not used any more.
+            unsafe { libc::munmap(placed.map.0.add(gone).cast(), PAGE) };
+            let rest = Map(if front { placed.map.0.wrapping_add(PAGE) } else { placed.map.0 }, placed.map.1 - PAGE);
+            std::mem::forget(std::mem::replace(&mut placed.map, rest));
+            placed.offset += if front { PAGE } else { 0 };
+        }
+        self.maps.push(placed);
+        "a page gone".to_owned()
+    }
+}
+
+/// Bytes, in short.
+fn sum(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ *b as u64).wrapping_mul(0x100_0000_01b3));
+    format!("{} bytes {hash:x}", bytes.len())
+}
+
+#[test]
+fn sequences_of_calls_loads_and_stores_have_the_results_of_a_tmpfs() {
+    let sequences = std::env::var("SIM_SEQUENCES").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let mut stores = 0;
+    for seed in 0..sequences {
+        let theirs = Sequence::run(seed, &format!("/dev/shm/sim-maps-{}", std::process::id()));
+        let ours = run(seed, move |_| Sequence::run(seed, "/tmp/sim-map"));
+        stores += ours.iter().filter(|l| l.starts_with("store")).count() as u64;
+        if let Some(at) = (0..ours.len()).find(|i| ours.get(*i) != theirs.get(*i)) {
+            panic!("seed {seed}\n  {}\nhere:   {}\ntmpfs:  {}", ours[..at].join("\n  "), ours[at], theirs[at]);
+        }
+    }
+    assert!(stores > 5 * sequences, "it would prove nothing if hardly anything was stored: {stores}");
 }

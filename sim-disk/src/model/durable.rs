@@ -43,13 +43,18 @@ impl Volume {
 
     /// The end of an fsync that began at `point`: what came since is as durable as before.
     pub fn sync_as_of(&mut self, inode: InodeId, data_only: bool, point: SyncPoint) {
-        self.sync_range(inode, data_only, point, ALL, 0);
+        self.sync_astray(inode, data_only, point, ALL, 0);
     }
 
-    /// The same for these bytes of a file alone: msync(2), and a write with O_DSYNC, or O_SYNC unless `data_only`
-    /// (vfs_fsync_range, fs/sync.c). But unless `astray` is 0 and `bytes` are not all, one of the pages goes to the place of
-    /// another of the file: which ones, if there are any.
-    pub(crate) fn sync_range(
+    /// The same, now, for these bytes of a file alone: msync(2), and a write with O_DSYNC, or O_SYNC unless `data_only`
+    /// (vfs_fsync_range, fs/sync.c).
+    pub fn sync_range(&mut self, inode: InodeId, data_only: bool, bytes: Range<u64>) {
+        self.sync_astray(inode, data_only, SyncPoint::NOW, bytes, 0);
+    }
+
+    /// The end of a sync of these bytes that began at `point`. If they are all, and `astray` is not 0, one of the pages goes to
+    /// the place of another of the file: which ones, if there are any.
+    pub(crate) fn sync_astray(
         &mut self,
         inode: InodeId,
         data_only: bool,
