@@ -6,7 +6,7 @@ use sim_core::time::Timer;
 use sim_core::{Death, JoinError, JoinHandle, NodeId, Spawn, World, node, program};
 use sim_disk::Disk;
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -262,15 +262,7 @@ impl Node {
     /// Operations are what programs wait for: an open, a read, a write, a sync, a rename and so on, of all incarnations. If they
     /// begin fewer, this waits forever.
     pub async fn disk_operations(&self, count: u64) {
-        let (world, id) = (world(), self.id);
-        let last = world.with_device(|disk: &mut Disk, _| disk.operations(id)) + count;
-        std::future::poll_fn(|cx| {
-            match world.with_device(|disk: &mut Disk, _| disk.await_operation(id, last, cx.waker())) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
+        disk_operations(self.id, count).await;
     }
 
     /// The machine falls silent and loses what its disk had not made durable. Peers hear nothing; once it is on again,
@@ -323,6 +315,17 @@ impl Node {
     pub fn incarnation(&self) -> u32 {
         world().incarnation(self.id)
     }
+}
+
+/// Until the programs of a node have begun `count` more operations on its disk.
+pub(crate) async fn disk_operations(id: NodeId, count: u64) {
+    let world = world();
+    let last = world.with_device(|disk: &mut Disk, _| disk.operations(id)) + count;
+    poll_fn(|cx| match world.with_device(|disk: &mut Disk, _| disk.await_operation(id, last, cx.waker())) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// Starts the program of `id` again after `delay`, unless somebody else did.

@@ -4,7 +4,7 @@
 //! starts when both are over, a link's nature follows from the delays and losses that are left.
 
 use super::{DiskTrouble, Fault, Kind, Plan, Planned};
-use crate::sim::world;
+use crate::sim::{disk_operations, world};
 use sim_core::choices::Ratio;
 use sim_core::node::State;
 use sim_core::time::Timer;
@@ -13,7 +13,8 @@ use sim_disk::{Disk, DiskFaults};
 use sim_net::{LinkConfig, Net, Odds};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -144,7 +145,7 @@ fn runs(world: &World, node: NodeId) -> bool {
 async fn strike(planned: Planned, begin: Instant) {
     let world = world();
     Timer::new(begin + planned.at).await;
-    let Planned { fault, .. } = planned;
+    let Planned { mut fault, .. } = planned;
     world.event(NodeId::OUTSIDE, "fault", || fault.to_string());
     let state = world.extension::<PlanState>();
     let id = state.begun.get();
@@ -154,7 +155,23 @@ async fn strike(planned: Planned, begin: Instant) {
     }
     state.active.borrow_mut().push((id, fault.clone()));
     apply(world, &state, &fault);
-    Timer::new(world.now() + fault.lasts).await;
+    let mut over = Timer::new(world.now() + fault.lasts);
+    if let Kind::PowerCut { node, operation } = fault.kind.clone() {
+        let under_way = pin!(disk_operations(id_of(world, &node), operation.into()));
+        if first(under_way, Pin::new(&mut over)).await && runs(world, id_of(world, &node)) {
+            world.fired(id_of(world, &node), fault.name(), || fault.to_string());
+            // From now on it is the same as one that came between operations.
+            fault.kind = Kind::PowerCycle { node };
+            state
+                .active
+                .borrow_mut()
+                .iter_mut()
+                .filter(|(other, _)| *other == id)
+                .for_each(|(_, f)| *f = fault.clone());
+            power_off(world, id_of(world, fault.nodes()[0]));
+        }
+    }
+    over.await;
     world.event(NodeId::OUTSIDE, "fault.over", || fault.to_string());
     state.active.borrow_mut().retain(|(other, _)| *other != id);
     if state.active() == 0 {
@@ -162,6 +179,16 @@ async fn strike(planned: Planned, begin: Instant) {
     }
     lift(world, &state, &fault);
     state.over();
+}
+
+/// Whether `future` is ready before `timer`.
+async fn first(mut future: Pin<&mut impl Future<Output = ()>>, mut timer: Pin<&mut Timer>) -> bool {
+    poll_fn(|cx| match (future.as_mut().poll(cx), timer.as_mut().poll(cx)) {
+        (Poll::Ready(()), _) => Poll::Ready(true),
+        (_, Poll::Ready(())) => Poll::Ready(false),
+        _ => Poll::Pending,
+    })
+    .await
 }
 
 fn id_of(world: &World, name: &str) -> NodeId {
@@ -191,6 +218,8 @@ fn apply(world: &'static World, state: &PlanState, fault: &Fault) {
                 world.end_node(id, how);
             }
         }
+        // `strike` waits for the operation.
+        Kind::PowerCut { .. } => {}
         Kind::Pause { node } => {
             let id = id_of(world, node);
             if world.node_state(id) == State::Running {
@@ -246,6 +275,8 @@ fn lift(world: &'static World, state: &PlanState, fault: &Fault) {
                 }
             }
         }
+        // It did not strike, or it is a power cycle now.
+        Kind::PowerCut { .. } => {}
         Kind::Pause { node } => {
             if !still(&|k| matches!(k, Kind::Pause { node: n } if n == node)) {
                 world.resume(id_of(world, node));

@@ -69,6 +69,14 @@ pub enum Kind {
         /// The node.
         node: String,
     },
+    /// Power off in the middle of the so-many-th operation that the programs begin on their disk from then on, and on again
+    /// when the fault is over. If they begin fewer until then, nothing happens.
+    PowerCut {
+        /// The node.
+        node: String,
+        /// Which operation, counted from 1.
+        operation: u32,
+    },
     /// The program stands still.
     Pause {
         /// The node.
@@ -224,6 +232,7 @@ impl Fault {
             Kind::Loss { .. } => "loss",
             Kind::Kill { .. } => "kill",
             Kind::PowerCycle { .. } => "power-cycle",
+            Kind::PowerCut { .. } => "power-cut",
             Kind::Pause { .. } => "pause",
             Kind::ClockBump { .. } => "clock-bump",
             Kind::ClockDrift { .. } => "clock-drift",
@@ -246,6 +255,7 @@ impl Fault {
             Kind::SwapDisks { a, b } => vec![a, b],
             Kind::Kill { node }
             | Kind::PowerCycle { node }
+            | Kind::PowerCut { node, .. }
             | Kind::Pause { node }
             | Kind::ClockBump { node, .. }
             | Kind::ClockDrift { node, .. }

@@ -45,7 +45,8 @@ impl Swarm {
     /// Kinds that a swarm draws only if [`Plan::only`](super::Plan::only) names them: not every program survives them, or not
     /// every disk knows them. Those that damage what was acknowledged (from `disk-lie` on) strike the same minority of the nodes
     /// in all epochs under `keep_majority`: which one is a choice of its own.
-    pub const ON_DEMAND: [&'static str; 10] = [
+    pub const ON_DEMAND: [&'static str; 11] = [
+        "power-cut",
         "disk-open-error",
         "disk-short",
         "disk-interrupt",
@@ -60,7 +61,7 @@ impl Swarm {
 
     /// Whether a kind takes away what was acknowledged, and no later epoch brings it back.
     fn damages(kind: &str) -> bool {
-        Swarm::ON_DEMAND[5..].contains(&kind)
+        Swarm::ON_DEMAND[6..].contains(&kind)
     }
 }
 
@@ -182,6 +183,7 @@ fn fault_of(name: &str, victim: &str, nodes: &[String], details: &mut Details) -
         "loss" => Kind::Loss { from, to, ratio: Ratio::new(1 << details.below(4), 16) },
         "kill" => Kind::Kill { node },
         "power-cycle" => Kind::PowerCycle { node },
+        "power-cut" => Kind::PowerCut { node, operation: 1 + details.below(64) as u32 },
         "pause" => Kind::Pause { node },
         // Jepsen's bumps: log-uniform from milliseconds to minutes, either way.
         "clock-bump" => {

@@ -53,6 +53,7 @@ impl fmt::Display for Fault {
             | Kind::Pause { node }
             | Kind::DiskFull { node }
             | Kind::Wipe { node } => write!(f, "{name} {node}")?,
+            Kind::PowerCut { node, operation } => write!(f, "{name} {node} at-operation {operation}")?,
             Kind::SwapDisks { a, b } => write!(f, "{name} {a} {b}")?,
             Kind::ClockBump { node, by_ns } => {
                 let sign = if *by_ns < 0 { "-" } else { "+" };
@@ -137,6 +138,10 @@ fn parse_kind(name: &str, rest: &[&str]) -> Result<Kind, String> {
         ("loss", [from, to, ratio]) => Kind::Loss { from: node(from), to: node(to), ratio: parse_ratio(ratio)? },
         ("kill", [n]) => Kind::Kill { node: node(n) },
         ("power-cycle", [n]) => Kind::PowerCycle { node: node(n) },
+        ("power-cut", [n, "at-operation", operation]) => match operation.parse() {
+            Ok(operation @ 1..) => Kind::PowerCut { node: node(n), operation },
+            _ => return Err(format!("found {operation:?}, expected the number of an operation, counted from 1")),
+        },
         ("pause", [n]) => Kind::Pause { node: node(n) },
         ("clock-bump", [n, by]) => {
             let (sign, span) = match (by.strip_prefix('+'), by.strip_prefix('-')) {
@@ -218,9 +223,10 @@ mod tests {
             12ms disk-rot a 1/8 for 1s\n\
             12ms disk-astray a 1/8 for 1s\n\
             13ms wipe a for 1s\n\
-            14ms swap-disks a b for 1s\n";
+            14ms swap-disks a b for 1s\n\
+            15ms power-cut a at-operation 17 for 1s\n";
         let plan: Plan = text.parse().expect("it is well formed");
-        assert_eq!(plan.faults().len(), 23);
+        assert_eq!(plan.faults().len(), 24);
         assert_eq!(plan.to_string(), text);
     }
 
@@ -232,6 +238,7 @@ mod tests {
         assert_eq!(line2("3x kill a for 1s"), "plan, line 2: found \"3x\", expected a time such as 250ms");
         assert!(line2("3s kill a").contains("expected `TIME KIND … for TIME`"));
         assert!(line2("3s loss a b 9/8 for 1s").contains("expected a ratio"));
+        assert!(line2("3s power-cut a at-operation 0 for 1s").contains("counted from 1"));
         assert!(line2("3s partition a | for 1s").contains("a node on each side"));
         assert!(line2("3s explode a for 1s").contains("expected a fault such as"));
     }

@@ -39,6 +39,9 @@ fn fault_in_words(fault: &Fault) -> String {
         }
         Kind::Kill { node } => format!("{node} is killed (kill -9), and down"),
         Kind::PowerCycle { node } => format!("{node} loses its power, and is down"),
+        Kind::PowerCut { node, operation } => {
+            format!("{node} loses its power within operation {operation} of its disk, and is down")
+        }
         Kind::Pause { node } => format!("{node} stands still"),
         Kind::ClockBump { node, by_ns } => {
             let way = if *by_ns < 0 { "back" } else { "forward" };

@@ -441,6 +441,37 @@ async fn a_wiped_machine_starts_on_an_empty_disk_and_swapped_ones_on_each_others
     assert_eq!((a.incarnation(), b.incarnation()), (3, 2));
 }
 
+/// The first two operations are an open and a write, and the power goes within the second: never before the open, and never
+/// with the sync begun.
+#[sim::test(seeds = 20)]
+async fn the_power_is_cut_within_the_operation_that_the_plan_names(sim: Sim) {
+    let a = sim.node("a");
+    let syncs = Rc::new(Cell::new(0));
+    let begun = syncs.clone();
+    sim.plan(
+        "sim-plan 1\n0s power-cut a at-operation 2 for 1s\n0s power-cut a at-operation 1000 for 5s\n"
+            .parse()
+            .expect("a plan"),
+    );
+    sim.sleep(millis(1)).await;
+    a.start(move || {
+        let begun = begun.clone();
+        async move {
+            let mut file = tokio::fs::File::create("/f").await?;
+            file.write_all(b"text").await?;
+            file.flush().await?;
+            begun.set(begun.get() + 1);
+            file.sync_all().await?;
+            pending::<io::Result<()>>().await
+        }
+    });
+    sim.sleep(millis(500)).await;
+    assert!(!a.is_running() && syncs.get() == 0);
+    sim.healed().await;
+    assert!(a.is_running() && syncs.get() == 1);
+    assert_eq!(a.incarnation(), 2, "a thousand operations were never begun");
+}
+
 // ---- plans --------------------------------------------------------------------------------------------------------
 
 #[sim::test(seeds = 20)]
