@@ -1,13 +1,15 @@
 //! Signals to the program of a node: who listens, and what happens when nobody does.
 //!
-//! A listener once registered switches the default action off for the rest of the incarnation, as installing a handler
+//! A listener or handler once registered switches the default action off for the rest of the incarnation, as installing a handler
 //! does (tokio's `signal` modules say the same of theirs). A signal that comes while nobody waits is remembered as one,
 //! however often it came, as the kernel's pending set does (signal(7)).
 
 use crate::device::Death;
 use crate::node::{NodeId, State};
+use crate::task::Spawn;
 use crate::world::World;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::task::Waker;
 
 /// Number of a signal, as Linux numbers them.
@@ -50,6 +52,7 @@ struct Slot {
     signal: Signal,
     arrived: u64,
     waiting: Vec<Waker>,
+    handlers: Vec<Rc<dyn Fn()>>,
 }
 
 impl Signals {
@@ -61,42 +64,76 @@ impl Signals {
 
 impl World {
     /// Sends what ctrl-c sends to the program of `node`. Without a listener the program ends.
-    pub fn send_ctrl_c(&self, node: NodeId) {
+    pub fn send_ctrl_c(&'static self, node: NodeId) {
         self.send_signal(node, Signal::INTERRUPT);
     }
 
-    /// Sends a signal to the program of `node`: to its listeners, or, without one, its default action, which ends the
-    /// program unless it is to ignore it. A dead node gets none.
-    pub fn send_signal(&self, node: NodeId, signal: Signal) {
+    /// Sends a signal to the program of `node`: to its listeners and handlers, or, without one, its default action, which ends
+    /// the program unless it is to ignore it. A dead node gets none.
+    pub fn send_signal(&'static self, node: NodeId, signal: Signal) {
         if matches!(self.node_state(node), State::Dead(_)) {
             return;
         }
-        self.event(node, "node.signal", || signal.0.to_string());
-        let waiting = self.extension::<Signals>().with(node, self.incarnation(node), signal, |slot| {
-            slot.map(|slot| {
-                slot.arrived += 1;
-                std::mem::take(&mut slot.waiting)
-            })
-        });
-        match waiting {
-            Some(wakers) => wakers.into_iter().for_each(Waker::wake),
+        match self.arrive(node, signal) {
+            Some(handlers) => {
+                for handler in handlers {
+                    let handling = async move { handler() };
+                    let _detached =
+                        self.spawn_in(self.node_group(node), None, handling, Spawn::named("signal handler"));
+                }
+            }
             None if signal.ignored_by_default() => {}
             None => self.end_node(node, Death::Exit),
         }
     }
 
+    /// The acting node's program sends a signal to itself: its listeners are woken, and its handlers have run when this returns,
+    /// as with raise(3). False if there are none, and nothing was done.
+    pub fn raise_signal(&self, signal: Signal) -> bool {
+        let node = self.acting_node();
+        let known = self.extension::<Signals>().with(node, self.incarnation(node), signal, |slot| slot.is_some());
+        if known {
+            self.arrive(node, signal).into_iter().flatten().for_each(|handler| handler());
+        }
+        known
+    }
+
+    /// Wakes who listens, and says what else handles it; `None` without listeners and handlers.
+    fn arrive(&self, node: NodeId, signal: Signal) -> Option<Vec<Rc<dyn Fn()>>> {
+        self.event(node, "node.signal", || signal.0.to_string());
+        let (wakers, handlers) = self.extension::<Signals>().with(node, self.incarnation(node), signal, |slot| {
+            slot.map(|slot| {
+                slot.arrived += 1;
+                (std::mem::take(&mut slot.waiting), slot.handlers.clone())
+            })
+        })?;
+        wakers.into_iter().for_each(Waker::wake);
+        Some(handlers)
+    }
+
     /// Registers the acting node's program for `signal`.
     pub fn listen(&self, signal: Signal) -> Listener {
+        let (node, incarnation, seen) = self.register(signal, |slot| slot.arrived);
+        Listener { node, incarnation, signal, seen }
+    }
+
+    /// Lets `handler` be called for each `signal` to the acting node's program, by a task of its own where others send it.
+    pub fn handle_signal(&self, signal: Signal, handler: impl Fn() + 'static) {
+        self.register(signal, |slot| slot.handlers.push(Rc::new(handler)));
+    }
+
+    fn register<R>(&self, signal: Signal, f: impl FnOnce(&mut Slot) -> R) -> (NodeId, u32, R) {
         let (node, signals) = (self.acting_node(), self.extension::<Signals>());
         let incarnation = self.incarnation(node);
-        let seen = signals.with(node, incarnation, signal, |slot| slot.map(|slot| slot.arrived));
-        let seen = seen.unwrap_or_else(|| {
+        let known = signals.with(node, incarnation, signal, |slot| slot.is_some());
+        if !known {
             let mut slots = signals.slots.borrow_mut();
             slots.retain(|s| s.node != node || s.incarnation == incarnation);
-            slots.push(Slot { node, incarnation, signal, arrived: 0, waiting: Vec::new() });
-            0
-        });
-        Listener { node, incarnation, signal, seen }
+            let (waiting, handlers) = (Vec::new(), Vec::new());
+            slots.push(Slot { node, incarnation, signal, arrived: 0, waiting, handlers });
+        }
+        let result = signals.with(node, incarnation, signal, |slot| slot.map(f));
+        (node, incarnation, result.expect("it is there by now"))
     }
 }
 

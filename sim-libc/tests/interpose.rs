@@ -2,12 +2,17 @@
 #![expect(clippy::disallowed_types, reason = "what std takes from the system is what is tested")]
 #![cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 
+use sim_core::signal::Signal;
+use sim_core::time::Timer;
 use sim_core::{Choices, NodeId, Settings, Spawn, Verdict, World};
 use sim_libc::interpose;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Runs `program` on a node called `kv0`, with symbols interposed.
@@ -240,14 +245,55 @@ fn escapes(program: impl FnOnce() + 'static) -> String {
 fn processes_are_escapes() {
     let spawned = escapes(|| drop(std::process::Command::new("/bin/true").spawn().expect_err("refused")));
     assert!(spawned == "posix_spawnp(\"/bin/true\")" || spawned == "fork", "{spawned}");
-    // SAFETY: numbers; the process that is named must not be hurt, which is what is tested.
-    assert_eq!(escapes(|| assert_eq!(unsafe { libc::kill(1001, libc::SIGKILL) }, -1)), "kill(1001, 9)");
+    // SAFETY: numbers; there is no such process.
+    assert_eq!(escapes(|| assert_eq!(unsafe { libc::kill(999_999, libc::SIGTERM) }, -1)), "kill(999999, 15)");
     // SAFETY: numbers.
     assert_eq!(escapes(|| assert_eq!(unsafe { libc::syscall(libc::SYS_socket, 16, 3, 0) }, -1)), "socket(AF_NETLINK)");
     // SAFETY: no thread may exist in a child of this fork; there is no child.
     assert_eq!(escapes(|| assert_eq!(unsafe { libc::fork() }, -1)), "fork");
     // Libc's own fork passes by no symbol of ours. SAFETY: numbers; there is no child.
     assert_eq!(escapes(|| assert_eq!(unsafe { libc::daemon(1, 1) }, -1)), "daemon");
+}
+
+#[test]
+fn a_signal_to_oneself_is_heard_by_who_asked_for_it() {
+    static CAUGHT: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn catch(_: i32) {
+        CAUGHT.fetch_add(1, Relaxed);
+    }
+    let heard = Rc::new(Cell::new(0));
+    let hears = heard.clone();
+    let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no run inside another");
+    let world = entered.world();
+    let _on = interpose::enable();
+    let program = async move {
+        let to_itself = |signal| {
+            // SAFETY: numbers.
+            unsafe { libc::kill(libc::getpid(), signal) }
+        };
+        assert_eq!(
+            (to_itself(0), to_itself(65), io::Error::last_os_error().raw_os_error()),
+            (0, -1, Some(libc::EINVAL))
+        );
+        // SAFETY: the handler adds to an atomic number.
+        unsafe { libc::signal(libc::SIGUSR1, catch as *const () as usize) };
+        assert_eq!((to_itself(libc::SIGUSR1), CAUGHT.load(Relaxed)), (0, 1), "the process's handler, at once");
+        // SAFETY: a number.
+        assert_eq!((unsafe { libc::raise(libc::SIGUSR1) }, CAUGHT.load(Relaxed)), (0, 2));
+        assert_eq!(to_itself(libc::SIGCHLD), 0, "ignored by default");
+        world.handle_signal(Signal(libc::SIGUSR2), move || hears.set(hears.get() + 1));
+        assert_eq!(to_itself(libc::SIGUSR2), 0);
+        // SAFETY: a number.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+        assert_eq!(heard.get(), 2, "at once");
+        // What another sends comes by a task.
+        world.send_signal(world.acting_node(), Signal(libc::SIGUSR2));
+        assert_eq!(heard.get(), 2);
+        Timer::new(world.now() + Duration::from_millis(1)).await;
+        heard.get()
+    };
+    let heard = world.block_on(world.node("kv0"), program, Spawn::named("the program"));
+    assert_eq!(heard, Ok(3));
 }
 
 #[test]

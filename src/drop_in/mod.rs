@@ -9,12 +9,14 @@
 
 mod machine;
 mod program;
+mod signal;
 mod task;
 
 pub(crate) use machine::{on_machine, outside};
 pub(crate) use program::met_simulated_test;
 
 pub use machine::{Runtime, Tokio};
+pub use signal::{handle_signal, of_incarnation};
 pub use sim_libc::sockets::{
     Idle, Steps, is_stepped, no_timer_is_due, parks, step, unparks, wait_finds_nothing, work_begins, work_ends,
 };

@@ -311,6 +311,24 @@ pub(crate) fn thread_rng_n(n: u32) -> u32 {
         return drawn;
     }",
     },
+    // Each machine hears of its own signals.
+    Hunk {
+        name: "who is told of signals",
+        file: "signal/registry.rs",
+        anchor: "pub(crate) fn globals() -> &'static Globals",
+        replace: "\
+pub(crate) fn globals() -> &'static Globals {
+    crate::__sim::of_incarnation(globals_init).unwrap_or_else(sim_globals_of_the_process)
+}
+
+fn sim_globals_of_the_process() -> &'static Globals",
+    },
+    Hunk {
+        name: "a handler of a signal",
+        file: "signal/unix.rs",
+        anchor: "signal_hook_registry::register(signal, move || action(globals, signal))",
+        replace: "crate::__sim::handle_signal(signal, move || action(globals, signal))",
+    },
 ];
 
 /// Files that are added: path in `src`, text.

@@ -54,7 +54,7 @@ fn balance(account: &BTreeMap<u64, u64>) -> Balance {
     Balance { total: account.values().sum(), deposits: account.len() }
 }
 
-/// Serves HTTP/1 and HTTP/2 at `address`.
+/// Serves HTTP/1 and HTTP/2 at `address`, until ctrl-c and what was being answered then.
 pub async fn serve(address: &str, ledger: Ledger) -> std::io::Result<()> {
     let app = Router::new()
         .route(
@@ -63,7 +63,13 @@ pub async fn serve(address: &str, ledger: Ledger) -> std::io::Result<()> {
         )
         .route("/accounts/{name}/deposits", post(deposit))
         .with_state(ledger);
-    axum::serve(TcpListener::bind(address).await?, app).await
+    let closing_time = async {
+        // Where nobody can say so, it never comes.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    axum::serve(TcpListener::bind(address).await?, app).with_graceful_shutdown(closing_time).await
 }
 
 async fn deposit(

@@ -2,6 +2,8 @@
 
 use bank::{Balance, Customer, Deposit, Http, Ledger};
 use sim::{Plan, Sim, millis, secs};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Everything but the disk's faults: the server has no files.
 const TROUBLE: [&str; 9] =
@@ -64,4 +66,36 @@ async fn acknowledged_deposits_stay_over_http1(sim: Sim) {
 #[sim::test(seeds = 500)]
 async fn acknowledged_deposits_stay_over_http2(sim: Sim) {
     trial(sim, Http::Two).await;
+}
+
+/// Ctrl-C reaches the machine that it is for, in each of its lives, and nobody else's.
+#[sim::test(seeds = 100)]
+async fn a_bank_closes_when_it_is_told_to(sim: Sim) {
+    let closed = Rc::new(RefCell::new(Vec::new()));
+    let banks = ["bank0", "bank1"].map(|name| {
+        let closed = closed.clone();
+        let bank = sim.node(name);
+        bank.start(move || {
+            let closed = closed.clone();
+            async move {
+                let ended = bank::serve("0.0.0.0:80", Ledger::default()).await;
+                closed.borrow_mut().push(name);
+                ended
+            }
+        });
+        bank
+    });
+    let customer = sim.node("ann");
+    let deposit =
+        |number| async move { Customer::new(Http::One, "bank1", "ann").deposit(Deposit { number, amount: 1 }).await };
+    for life in 1..=3 {
+        customer.run(deposit(life)).await;
+        banks[0].stop(secs(10)).await;
+        assert_eq!(*closed.borrow(), vec!["bank0"; life as usize], "it had its last words");
+        assert!(sim.elapsed() < secs(10), "nobody had to lose patience");
+        assert_eq!(customer.run(deposit(10 + life)).await.deposits, 2 * life as usize);
+        banks[0].restart();
+    }
+    banks[1].stop(secs(10)).await;
+    assert_eq!(closed.borrow().last(), Some(&"bank1"));
 }

@@ -124,7 +124,7 @@ pub(crate) fn refusal(number: i64) -> i64 {
 ///
 /// # Safety
 /// The arguments are those of the system call.
-unsafe fn outside_only(number: i64, args: [i64; 6]) -> i64 {
+pub(super) unsafe fn outside_only(number: i64, args: [i64; 6]) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         if let Some(world) = world() {
@@ -241,12 +241,4 @@ pub(super) unsafe extern "C" fn popen(command: *const c_char, kind: *const c_cha
         popen(command, kind): fn(*const c_char, *const c_char) -> *mut c_void,
         else std::ptr::null_mut()
     )
-}
-
-/// # Safety
-/// As kill(2).
-#[unsafe(no_mangle)]
-pub(super) unsafe extern "C" fn kill(pid: i32, signal: i32) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { outside_only(libc::SYS_kill, [pid as i64, signal as i64, 0, 0, 0, 0]) as i32 }
 }

@@ -17,6 +17,7 @@ mod lock;
 pub(crate) mod machine;
 mod output;
 pub(crate) mod real;
+mod signals;
 pub(crate) mod syscall;
 mod thread;
 pub(crate) mod time;
@@ -161,7 +162,8 @@ symbols! {
     machine: sched_getaffinity sched_setaffinity pthread_getaffinity_np pthread_setaffinity_np sched_getcpu getcpu sysconf get_nprocs get_nprocs_conf getpid getppid gettid gethostname uname sysinfo
         getrusage times clock getloadavg get_phys_pages get_avphys_pages;
     output: write writev;
-    escapes: fork _Fork vfork clone daemon forkpty execve posix_spawn posix_spawnp system popen kill;
+    escapes: fork _Fork vfork clone daemon forkpty execve posix_spawn posix_spawnp system popen;
+    signals: kill raise;
     files: open open64 openat openat64 creat creat64 __open_2 __open64_2 __openat_2 __openat64_2 lseek lseek64 fsync
         fdatasync syncfs sync_file_range readahead ftruncate ftruncate64 truncate truncate64 fallocate fallocate64
         posix_fallocate posix_fallocate64 posix_fadvise posix_fadvise64 sync lockf lockf64 copy_file_range sendfile

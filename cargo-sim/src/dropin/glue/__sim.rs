@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, unused_imports, missing_debug_implementations)]
 
+pub use ::sim::drop_in::of_incarnation;
 pub use ::sim::drop_in::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
 pub use ::sim::drop_in::{is_stepped, no_timer_is_due, parks, unparks, wait_finds_nothing, work_begins, work_ends};
 
@@ -13,6 +14,19 @@ static BEGIN: extern "C" fn() = begin;
 extern "C" fn begin() {
     #[cfg(feature = "rt")]
     ::sim::drop_in::install(&machine::Generated);
+}
+
+/// In a run, the machine's; else the process's.
+///
+/// # Safety
+/// As `signal_hook_registry::register`.
+#[cfg(all(unix, feature = "signal"))]
+pub(crate) unsafe fn handle_signal(signal: i32, handler: impl Fn() + Send + Sync + 'static) -> std::io::Result<()> {
+    if ::sim::drop_in::on() {
+        ::sim::drop_in::handle_signal(signal, Box::leak(Box::new(handler)));
+        return Ok(());
+    }
+    unsafe { signal_hook_registry::register(signal, handler).map(|_| ()) }
 }
 
 #[cfg(feature = "rt")]
