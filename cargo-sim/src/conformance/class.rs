@@ -14,7 +14,7 @@ pub enum Class {
     M,
     /// Calls the system itself: threads, `std::net`, descriptors, raw sockets.
     O,
-    /// About what is not simulated: processes, signals, io_uring, Windows, unstable features.
+    /// About what is not simulated, or not by every version of this program: processes, io_uring, Windows, unstable features; signals.
     N,
 }
 
