@@ -582,7 +582,7 @@ impl World {
     }
 
     #[cold]
-    fn check_limits(&self, polls: u64, steps: u64) {
+    pub(crate) fn check_limits(&self, polls: u64, steps: u64) {
         let settings = self.settings.borrow();
         if polls >= settings.livelock_polls {
             let spawn = self.actor.get().spawn;

@@ -14,13 +14,14 @@ use crate::model::locks::Holder;
 use crate::model::maps::Maps;
 use crate::model::tree::{Taken, WriteSync};
 use crate::model::volume::Volume;
-use crate::op::{Class, Op, Reply};
+use crate::op::{Class, Op, Outline, Reply};
 use crate::open_file::{FileId, OpenFile};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::events::EventId;
 use sim_core::{Death, Device, DeviceCx, Instant, NodeId, hash};
 use slab::Slab;
 use std::io::SeekFrom;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
@@ -56,6 +57,17 @@ struct InFlight {
     waker: Option<Waker>,
     /// Nobody waits for the answer any more.
     detached: bool,
+}
+
+/// How an operation goes that has begun and not taken effect.
+#[must_use = "it takes effect by `end` or `submit_begun`"]
+pub struct Begun(Drawn);
+
+impl Begun {
+    /// How long it takes.
+    pub fn takes(&self) -> Duration {
+        self.0.latency
+    }
 }
 
 /// The disks of a World. Plugged in once; each node gets its own when it is added.
@@ -158,8 +170,13 @@ impl Disk {
 
     /// Begins a system call of `node`. A call about a file that is not open any more does nothing and is EBADF at once.
     pub fn submit(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> Result<OpId, Errno> {
+        let begun = self.begin(node, &op, cx)?;
+        Ok(self.submit_begun(node, op, begun, cx))
+    }
+
+    /// The same for one whose course was drawn at this instant.
+    pub fn submit_begun(&mut self, node: NodeId, op: Op, begun: Begun, cx: &mut DeviceCx<'_>) -> OpId {
         let file = op.file();
-        let drawn = self.draw(node, &op, cx)?;
         if let Some(open) = file.and_then(|f| self.file(f)) {
             open.handles += 1;
         }
@@ -167,50 +184,83 @@ impl Disk {
         let generation = self.generation;
         let entry = self.operations.vacant_entry();
         let slot = entry.key() as u32;
-        let event = cx.schedule(cx.now + drawn.latency, (generation as u64) << 32 | slot as u64);
-        let Drawn { key, n, course, .. } = drawn;
+        let Drawn { latency, key, n, course } = begun.0;
+        let event = cx.schedule(cx.now + latency, (generation as u64) << 32 | slot as u64);
         let state = State::UnderWay { op, event, course };
         entry.insert(InFlight { generation, node, file, key, n, state, waker: None, detached: false });
-        Ok(OpId { disk: self.number, slot, generation })
+        OpId { disk: self.number, slot, generation }
     }
 
     /// Makes a system call of `node` that takes effect at once, and says how long it takes: for a caller that cannot wait, and
     /// lets the time pass itself. Outside the machines it takes none, and no fault strikes it.
     pub fn call(&mut self, node: NodeId, op: Op, cx: &mut DeviceCx<'_>) -> (Duration, Result<Reply, Errno>) {
-        if node == NodeId::OUTSIDE {
-            return match op.file().is_some_and(|f| self.file(f).is_none()) {
-                true => (Duration::ZERO, Err(Errno::EBADF)),
-                false => (Duration::ZERO, self.perform(node, op, Course::CALM, cx)),
-            };
-        }
-        match self.draw(node, &op, cx) {
-            Ok(drawn) => (drawn.latency, self.perform(node, op, drawn.course, cx)),
+        match self.begin(node, &op, cx) {
+            Ok(begun) => (begun.takes(), self.end(node, op, begun, cx)),
             Err(error) => (Duration::ZERO, Err(error)),
         }
     }
 
+    /// Draws how a system call of `node` goes. It takes effect by [`end`](Self::end), or when it was
+    /// [submitted](Self::submit_begun) so.
+    pub fn begin(&mut self, node: NodeId, op: &Op, cx: &mut DeviceCx<'_>) -> Result<Begun, Errno> {
+        self.draw(node, op.file(), op.path(), &op.outline(), cx)
+    }
+
+    /// The same for a write of so many bytes, at the cursor or at `at`, that are not to be copied before they must.
+    pub fn begin_write(
+        &mut self,
+        node: NodeId,
+        file: FileId,
+        at: Option<u64>,
+        bytes: usize,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<Begun, Errno> {
+        self.draw(node, Some(file), b"/", &Outline::of_write(at, bytes as u64), cx)
+    }
+
+    /// A system call takes effect that began in this way, for a caller that has let its time pass or will.
+    pub fn end(&mut self, node: NodeId, op: Op, begun: Begun, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
+        self.perform(node, op, begun.0.course, cx)
+    }
+
+    /// The same for a write: how many bytes were written.
+    pub fn end_write(
+        &mut self,
+        node: NodeId,
+        (file, at, bytes): (FileId, Option<u64>, &[u8]),
+        begun: Begun,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<usize, Errno> {
+        self.write(node, (file, at, bytes), begun.0.course, cx)
+    }
+
     /// Asks how long an operation takes, how it ends, and what it meets.
-    fn draw(&mut self, node: NodeId, op: &Op, cx: &mut DeviceCx<'_>) -> Result<Drawn, Errno> {
-        let open = match op.file() {
+    fn draw(
+        &mut self,
+        node: NodeId,
+        file: Option<FileId>,
+        path: &[u8],
+        op: &Outline,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<Begun, Errno> {
+        let (open, syncs) = match file {
             Some(file) => {
                 let open = self.file(file).ok_or(Errno::EBADF)?;
-                assert!(
-                    open.node == node,
-                    "{}: a program used a file that a program of another node opened",
-                    op.name()
-                );
-                Some((open.inode, open.how.syncs))
+                assert!(open.node == node, "{}: a program used a file that a program of another node opened", op.name);
+                (Some(open.inode), open.how.syncs)
             }
-            None => None,
+            None => (None, WriteSync::Nothing),
         };
-        let (open, syncs) = open.map_or((None, WriteSync::Nothing), |(inode, syncs)| (Some(inode), syncs));
+        if node == NodeId::OUTSIDE {
+            return Ok(Begun(Drawn::CALM));
+        }
         // What a sync covers, it covers from here on.
-        if op.class() == Class::Sync {
+        if op.class == Class::Sync {
             self.gather(node, open, cx.now);
         }
         let drive = self.drive(node);
-        let subject = open.unwrap_or_else(|| drive.volume.subject(op.path()));
-        Ok(drive.draw(node, op, subject, syncs, cx))
+        let subject = open.unwrap_or_else(|| drive.volume.subject(path));
+        Ok(Begun(drive.draw(node, op, subject, syncs, cx)))
     }
 
     /// The answer of an operation, once; until then `waker` is kept and woken when there is one. An operation that died
@@ -291,22 +341,26 @@ impl Disk {
     }
 
     fn perform(&mut self, node: NodeId, op: Op, course: Course, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
+        match op {
+            Op::Write(file, bytes) => {
+                return self.write(node, (file, None, &bytes), course, cx).map(|n| Reply::Count(n as u64));
+            }
+            Op::WriteAt(file, at, bytes) => {
+                return self.write(node, (file, Some(at), &bytes), course, cx).map(|n| Reply::Count(n as u64));
+            }
+            _ => {}
+        }
         let Some(maps) = self.maps.clone() else { return self.take_effect(node, op, course, cx) };
-        let open = op.file().and_then(|f| self.file(f)).map(|open| (open.inode, open.cursor, open.how.append));
-        let file = open.map(|(inode, ..)| inode);
+        let file = op.file().and_then(|f| self.file(f)).map(|open| open.inode);
         // A sync asked when it began, where it takes time.
         if op.class() != Class::Sync || node == NodeId::OUTSIDE {
             self.gather(node, file, cx.now);
         }
-        let volume = &self.drive(node).volume;
-        let changed = match (&op, open) {
-            (Op::Write(..) | Op::WriteAt(..), Some((inode, _, true))) => Some(volume.size(inode)..u64::MAX),
-            (Op::Write(_, bytes), Some((_, at, _))) => Some(at..at.saturating_add(bytes.len() as u64)),
-            (Op::WriteAt(_, at, bytes), _) => Some(*at..at.saturating_add(bytes.len() as u64)),
-            (Op::Allocate(_, at, len, ..), _) => Some(*at..at.saturating_add(*len)),
-            (Op::Open(_, how), _) if !how.truncate => None,
+        let changed = match &op {
+            Op::Allocate(_, at, len, ..) => Some(*at..at.saturating_add(*len)),
+            Op::Open(_, how) if !how.truncate => None,
             // The size alone.
-            (Op::SetLen(..) | Op::Truncate(..) | Op::Open(..), _) => Some(0..0),
+            Op::SetLen(..) | Op::Truncate(..) | Op::Open(..) => Some(0..0),
             _ => course.decay.map(|_| ALL),
         };
         let answer = self.take_effect(node, op, course, cx);
@@ -314,6 +368,75 @@ impl Disk {
             maps.show(node, file, &self.drive(node).volume, bytes);
         }
         answer
+    }
+
+    /// write(2) and pwrite(2).
+    fn write(
+        &mut self,
+        node: NodeId,
+        (file, at, bytes): (FileId, Option<u64>, &[u8]),
+        course: Course,
+        cx: &mut DeviceCx<'_>,
+    ) -> Result<usize, Errno> {
+        let Some(maps) = self.maps.clone() else {
+            let (place, done) = self.write_there(node, (file, at, bytes), course, cx);
+            return done.map(|()| (place.end - place.start) as usize);
+        };
+        let inode = self.file(file).ok_or(Errno::EBADF)?.inode;
+        self.gather(node, Some(inode), cx.now);
+        let (place, done) = self.write_there(node, (file, at, bytes), course, cx);
+        maps.show(node, Some(inode), &self.drive(node).volume, place.clone());
+        done.map(|()| (place.end - place.start) as usize)
+    }
+
+    /// What of the file it wrote, also if it fails later.
+    fn write_there(
+        &mut self,
+        node: NodeId,
+        (file, at, bytes): (FileId, Option<u64>, &[u8]),
+        course: Course,
+        cx: &mut DeviceCx<'_>,
+    ) -> (Range<u64>, Result<(), Errno>) {
+        let number = self.number;
+        let found = self.files.get_mut(file.slot as usize);
+        let Some(open) = found.filter(|o| file.disk == number && o.generation == file.generation) else {
+            return (0..0, Err(Errno::EBADF));
+        };
+        let drive = self.drives[node.0 as usize].as_mut().expect("it had a disk when the operation began");
+        let name = if at.is_some() { "pwrite" } else { "write" };
+        if let Fate::Fails(error) = course.fate {
+            cx.fired(node, counter(error), || format!("{name} {}", drive.volume.born_as(open.inode)));
+            return (0..0, Err(error));
+        }
+        let wanted = bytes.len();
+        let bytes = match course.fate {
+            Fate::Short(detail) if wanted > 1 => &bytes[..(1 + detail % (wanted as u64 - 1)) as usize],
+            _ => bytes,
+        };
+        if bytes.len() < wanted {
+            cx.fired(node, "disk.short", || format!("{name}: {} bytes instead of {wanted}", bytes.len()));
+        }
+        let refused = |error: Errno, cx: &mut DeviceCx<'_>| {
+            if matches!(error, Errno::ENOSPC | Errno::EDQUOT | Errno::EIO) {
+                cx.fired(node, counter(error), || name.to_owned());
+            }
+            Err(error)
+        };
+        let place = match open.write(&mut drive.volume, at.unwrap_or(open.cursor), bytes, cx.now) {
+            Ok((at, n)) => at..at + n as u64,
+            Err(error) => return (0..0, refused(error, cx)),
+        };
+        let written = place.end - place.start;
+        if written < bytes.len() as u64 {
+            cx.fired(node, "disk.enospc", || format!("{name}: {written} bytes of {}", bytes.len()));
+        }
+        if at.is_none() {
+            open.cursor = place.end;
+        }
+        match drive.sync_write(node, open.inode, (open.how.syncs, course.write_sync), place.clone(), cx) {
+            Ok(()) => (place, Ok(())),
+            Err(error) => (place, refused(error, cx)),
+        }
     }
 
     fn take_effect(&mut self, node: NodeId, op: Op, course: Course, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
@@ -339,7 +462,6 @@ impl Disk {
         }
         // What it could transfer, had nothing come in between.
         let wanted = match (&op, &open) {
-            (Op::Write(_, bytes) | Op::WriteAt(_, _, bytes), _) => bytes.len() as u64,
             (Op::Read(_, len), Some(open)) => drive.volume.readable(open.inode, open.cursor, *len),
             (Op::ReadAt(_, at, len), Some(open)) => drive.volume.readable(open.inode, *at, *len),
             _ => 0,
@@ -349,14 +471,13 @@ impl Disk {
             _ => op,
         };
         let given = match &op {
-            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => bytes.len() as u64,
             Op::Read(_, len) | Op::ReadAt(_, _, len) => wanted.min(*len as u64),
             _ => 0,
         };
         if given < wanted {
             cx.fired(node, "disk.short", || format!("{name}: {given} bytes instead of {wanted}"));
         }
-        let (is_write, volume) = (op.class() == Class::Write, &mut drive.volume);
+        let volume = &mut drive.volume;
         let result = match (op, open) {
             (Op::Open(path, how), _) => {
                 return volume.open(&path, how, now).map(|inode| {
@@ -372,18 +493,6 @@ impl Disk {
                 Reply::Bytes(bytes)
             }),
             (Op::ReadAt(_, at, len), Some(open)) => open.read(volume, at, len).map(Reply::Bytes),
-            (op @ (Op::Write(..) | Op::WriteAt(..)), Some(open)) => {
-                let (Op::Write(_, bytes) | Op::WriteAt(_, _, bytes)) = &op else { unreachable!("it is a write") };
-                let at = if let Op::WriteAt(_, at, _) = op { at } else { open.cursor };
-                open.write(volume, at, bytes, now).and_then(|(at, n)| {
-                    let end = at + n as u64;
-                    if let Op::Write(..) = op {
-                        open.cursor = end;
-                    }
-                    drive.sync_write(node, open.inode, (open.how.syncs, course.write_sync), at..end, cx)?;
-                    Ok(Reply::Count(n as u64))
-                })
-            }
             (Op::Seek(_, to), Some(open)) => {
                 let target = match to {
                     SeekFrom::Start(at) => i64::try_from(at).ok(),
@@ -442,16 +551,11 @@ impl Disk {
             (Op::Rename(from, to), _) => volume.rename(&from, &to, Taken::Replace, now).map(|()| Reply::Done),
             (Op::RenameTaken(from, to, taken), _) => volume.rename(&from, &to, taken, now).map(|()| Reply::Done),
             (Op::Canonical(path), _) => volume.canonical(&path).map(Reply::Path),
+            (Op::Write(..) | Op::WriteAt(..), _) => unreachable!("writes are made elsewhere"),
             (_, None) => unreachable!("an operation keeps its file open"),
         };
-        match result {
-            Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EIO)) => {
-                cx.fired(node, counter(error), || name.to_owned());
-            }
-            Ok(Reply::Count(n)) if is_write && n < given => {
-                cx.fired(node, "disk.enospc", || format!("{name}: {n} bytes of {given}"))
-            }
-            _ => {}
+        if let Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EIO)) = result {
+            cx.fired(node, counter(error), || name.to_owned());
         }
         result
     }

@@ -21,7 +21,7 @@ use crate::model::faults::DiskFaults;
 use crate::model::inode::InodeId;
 use crate::model::tree::WriteSync;
 use crate::model::volume::Volume;
-use crate::op::{Class, Op};
+use crate::op::{Class, Op, Outline};
 use sim_core::choices::{Law, Ratio, Stream};
 use sim_core::{DeviceCx, NodeId, hash};
 use std::collections::BTreeSet;
@@ -32,6 +32,8 @@ use std::time::Duration;
 /// The greatest tail, in bases.
 const TAIL_MAX: u64 = 32;
 
+/// How much longer an operation takes, in 64ths of its base.
+const TAIL: Law = Law::Rare { p: Ratio::new(1, 16), max: TAIL_MAX * 64 };
 /// What a sync takes, and for each dirty page more.
 const SYNC_NS: u64 = 500_000;
 const PAGE_SYNC_NS: u64 = 2_000;
@@ -90,6 +92,11 @@ pub(crate) struct Drawn {
     pub n: u32,
 }
 
+impl Drawn {
+    /// It takes no time, and nothing strikes it.
+    pub const CALM: Drawn = Drawn { latency: Duration::ZERO, course: Course::CALM, key: 0, n: 0 };
+}
+
 impl Drive {
     pub fn new(volume: Volume) -> Drive {
         Drive {
@@ -131,7 +138,14 @@ impl Drive {
     }
 
     /// Asks how long an operation on `subject` takes, how it ends, and what it meets.
-    pub fn draw(&mut self, node: NodeId, op: &Op, subject: InodeId, syncs: WriteSync, cx: &mut DeviceCx<'_>) -> Drawn {
+    pub fn draw(
+        &mut self,
+        node: NodeId,
+        op: &Outline,
+        subject: InodeId,
+        syncs: WriteSync,
+        cx: &mut DeviceCx<'_>,
+    ) -> Drawn {
         self.operations += 1;
         let begun = self.operations;
         for (_, waker) in self.awaited.extract_if(.., |(count, _)| *count <= begun) {
@@ -140,12 +154,16 @@ impl Drive {
         let (volume, faults) = (&mut self.volume, &self.faults);
         let (file_key, n) = volume.next_operation(subject);
         let words = |what: &str| format!("disk {} {} {what}", volume.node_name(), volume.born_as(subject));
-        let key_of = |question, what, cx: &mut DeviceCx<'_>| {
-            let key = if question == 0 { file_key } else { hash::key(&[file_key, question]) };
-            cx.choices.name_key(key, || words(what));
-            key
+        let ask = |number, about, law: Law, question, cx: &mut DeviceCx<'_>| {
+            // Most faults are off: what can only be answered with 0 needs no address.
+            if cx.choices.skips(Stream::DISK, &law) {
+                return 0;
+            }
+            let key = if number == 0 { file_key } else { hash::key(&[file_key, number]) };
+            cx.choices.name_key(key, || words(about));
+            cx.ask(Stream::DISK, key, n, law, question)
         };
-        let class = op.class();
+        let class = op.class;
 
         // What ends an operation early, and the name of the question. The other operations end as they should.
         let ends = match class {
@@ -155,10 +173,8 @@ impl Drive {
             Class::Open => Some(([faults.open_error, Ratio::NEVER, faults.interrupted], "how an open ends")),
             Class::Name | Class::Free => None,
         };
-        let answer = ends.map_or(0, |(odds, question)| {
-            let key = key_of(1, "errors", cx);
-            cx.ask(Stream::DISK, key, n, Law::Kinds(odds.map(Ratio::threshold)), question)
-        });
+        let answer =
+            ends.map_or(0, |(odds, question)| ask(1, "errors", Law::Kinds(odds.map(Ratio::threshold)), question, cx));
         let fate_of = |answer: u64, class| match (answer & 3, class) {
             (0, _) => Fate::Works,
             (1, _) => Fate::Fails(Errno::EIO),
@@ -169,12 +185,11 @@ impl Drive {
         };
         let mut fate = fate_of(answer, class);
         let (mut write_sync, mut write_sync_ns) = (Fate::Works, 0);
-        if let (Op::Write(_, bytes) | Op::WriteAt(_, _, bytes), WriteSync::Data | WriteSync::All) = (op, syncs) {
-            let key = key_of(10, "syncs of writes", cx);
+        if class == Class::Write && op.bytes > 0 && syncs != WriteSync::Nothing {
             let odds = [faults.sync_error, faults.sync_full, faults.sync_lie].map(Ratio::threshold);
-            write_sync =
-                fate_of(cx.ask(Stream::DISK, key, n, Law::Kinds(odds), "how the sync of a write ends"), Class::Sync);
-            write_sync_ns = SYNC_NS + PAGE_SYNC_NS * (bytes.len() as u64).div_ceil(4096);
+            let answer = ask(10, "syncs of writes", Law::Kinds(odds), "how the sync of a write ends", cx);
+            write_sync = fate_of(answer, Class::Sync);
+            write_sync_ns = SYNC_NS + PAGE_SYNC_NS * op.bytes.div_ceil(4096);
         }
         let mut sticks = |fate: &mut Fate, class| {
             if self.stuck.contains(&(file_key, class)) {
@@ -192,41 +207,34 @@ impl Drive {
         let damage = |ratio: Ratio| if self.spared { Ratio::NEVER } else { ratio };
         let mut decay = None;
         if class == Class::Read {
-            let key = key_of(8, "decay", cx);
             let odds = [damage(faults.latent_error), damage(faults.bit_rot), Ratio::NEVER];
             let law = Law::Kinds(odds.map(Ratio::threshold));
-            let answer = cx.ask(Stream::DISK, key, n, law, "what decays under a read");
+            let answer = ask(8, "decay", law, "what decays under a read", cx);
             let how = if answer & 3 == 1 { Decay::Unreadable } else { Decay::Rot };
             decay = (answer != 0).then_some((how, answer >> 2));
         }
         let mut astray = 0;
         if class == Class::Sync {
-            let key = key_of(9, "stray writes", cx);
             let ratio = if self.strayed { Ratio::NEVER } else { damage(faults.misdirected) };
-            astray = cx.ask(Stream::DISK, key, n, Law::Event(ratio), "whether a page is written astray");
+            astray = ask(9, "stray writes", Law::Event(ratio), "whether a page is written astray", cx);
         }
 
-        let base_ns = match op {
-            Op::Read(_, len) | Op::ReadAt(_, _, len) => 15_000 + (*len as u64).min(volume.size(subject)) / 8,
-            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => 10_000 + bytes.len() as u64 / 4 + write_sync_ns,
-            Op::Sync(_) | Op::SyncData(_) | Op::SyncRange(..) => {
-                SYNC_NS + PAGE_SYNC_NS * volume.dirty_pages(subject, op.synced())
-            }
-            Op::Seek(..) | Op::SeekData(..) => 1_000,
-            _ => 10_000,
+        let base_ns = match class {
+            Class::Read => 15_000 + op.bytes.min(volume.size(subject)) / 8,
+            Class::Write => 10_000 + op.bytes / 4 + write_sync_ns,
+            Class::Sync => SYNC_NS + PAGE_SYNC_NS * volume.dirty_pages(subject, op.synced.clone()),
+            Class::Free => 1_000,
+            Class::Open | Class::Name => 10_000,
         };
-        let law = Law::Rare { p: Ratio::new(1, 16), max: TAIL_MAX * 64 };
-        let key = key_of(0, "latency", cx);
-        let tail = cx.ask(Stream::DISK, key, n, law, "latency of a disk operation");
+        let tail = ask(0, "latency", TAIL, "latency of a disk operation", cx);
         let mut latency_ns = base_ns + base_ns / 64 * tail;
         if faults.slow_factor > 1 {
             latency_ns = latency_ns.saturating_mul(faults.slow_factor as u64);
-            cx.fired(node, "disk.slow", || format!("{} {}", op.name(), words("")));
+            cx.fired(node, "disk.slow", || format!("{} {}", op.name, words("")));
         }
-        let (key, law) = (key_of(2, "stalls", cx), Law::Chance(faults.stall));
-        if cx.ask(Stream::DISK, key, n, law, "whether a disk operation stalls") != 0 {
+        if ask(2, "stalls", Law::Chance(faults.stall), "whether a disk operation stalls", cx) != 0 {
             latency_ns = latency_ns.saturating_add(sim_core::nanos(faults.stall_for));
-            cx.fired(node, "disk.stall", || format!("{} {}", op.name(), words("")));
+            cx.fired(node, "disk.stall", || format!("{} {}", op.name, words("")));
         }
         let latency = Duration::from_nanos(latency_ns);
         match class {

@@ -47,7 +47,7 @@ mod op;
 mod open_file;
 
 pub use api::{Handle, OpFuture, control, submit};
-pub use device::{Disk, OpId};
+pub use device::{Begun, Disk, OpId};
 pub use model::attributes::{Change, Time};
 pub use model::below::{Below, BelowEntry, BelowKind};
 pub use model::bytes::Allocate;

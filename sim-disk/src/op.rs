@@ -108,6 +108,22 @@ pub(crate) enum Class {
     Free,
 }
 
+/// What the course of an operation depends on.
+pub(crate) struct Outline {
+    pub class: Class,
+    pub name: &'static str,
+    /// That it reads or writes, at most.
+    pub bytes: u64,
+    pub synced: Range<u64>,
+}
+
+impl Outline {
+    /// Of a write of so many bytes, at the cursor or elsewhere.
+    pub fn of_write(at: Option<u64>, bytes: u64) -> Outline {
+        Outline { class: Class::Write, name: if at.is_some() { "pwrite" } else { "write" }, bytes, synced: ALL }
+    }
+}
+
 impl Op {
     pub(crate) fn class(&self) -> Class {
         match self {
@@ -126,6 +142,15 @@ impl Op {
             Op::SyncRange(_, bytes, _) => bytes.clone(),
             _ => ALL,
         }
+    }
+
+    pub(crate) fn outline(&self) -> Outline {
+        let bytes = match self {
+            Op::Read(_, len) | Op::ReadAt(_, _, len) => *len as u64,
+            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        Outline { class: self.class(), name: self.name(), bytes, synced: self.synced() }
     }
 
     /// The name of the system call.
@@ -190,7 +215,6 @@ impl Op {
     pub(crate) fn shortened(mut self, to: usize) -> Op {
         match &mut self {
             Op::Read(_, len) | Op::ReadAt(_, _, len) => *len = to,
-            Op::Write(_, bytes) | Op::WriteAt(_, _, bytes) => bytes.truncate(to),
             _ => {}
         }
         self

@@ -239,6 +239,40 @@ fn early_write_back_bounds_the_versions_and_keeps_the_newest() {
     assert!(found.len() > 10, "{found:?}");
 }
 
+/// However often it was written.
+#[test]
+fn a_page_written_whole_again_and_again_keeps_the_durable_version_the_newest_and_some_between() {
+    let letter = |i: usize| b'A' + (i % 50) as u8;
+    for profile in [Profile::Linux, Profile::Strict] {
+        let found = states(profile, 500, |m| {
+            m.durable("/f", &[b'#'; PAGE]);
+            (0..40).for_each(|i| m.write("/f", 0, &[letter(i); PAGE]));
+        });
+        assert!(found.contains("/f=#") && found.contains(&format!("/f={}", letter(39) as char)), "{found:?}");
+        assert!(found.len() > 4, "{found:?}");
+    }
+    // A sync that began after the n-th write keeps that one, or one that came later.
+    for n in 1..40 {
+        let found = states(Profile::Linux, 60, |m| {
+            m.durable("/f", &[b'#'; PAGE]);
+            m.with("/f", true, |v, file| {
+                let mut begun = SyncPoint::NOW;
+                for i in 0..40 {
+                    v.write(file, 0, &[letter(i); PAGE], Instant::ZERO).expect("room");
+                    if i + 1 == n {
+                        begun = v.sync_point(file);
+                    }
+                }
+                v.sync_as_of(file, true, begun);
+            });
+        });
+        for state in &found {
+            let at_least = letter(n - 1) as char;
+            assert!(state.chars().last().is_some_and(|kept| kept == 't' || kept >= at_least), "{n}: {state}");
+        }
+    }
+}
+
 #[test]
 fn a_sync_of_a_range_keeps_its_pages_and_as_much_of_the_size_as_they_need() {
     let page = |i: usize| (i * PAGE) as u64;

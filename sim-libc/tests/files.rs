@@ -482,6 +482,69 @@ fn threads_wait_for_locks_and_operations_overlap() {
     assert!(took < std::time::Duration::from_millis(30), "eight at once take as long as the slowest: {took:?}");
 }
 
+/// A thread that is alone lets time pass without handing over. Nobody can tell: a call takes as long as it does beside others, and
+/// those go on meanwhile.
+#[test]
+fn a_call_of_a_thread_takes_as_long_alone_as_beside_others() {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
+    let times = |ticks: bool| {
+        passes(move |_| {
+            static TICKS: AtomicU32 = AtomicU32::new(0);
+            TICKS.store(0, SeqCst);
+            let worker = || {
+                let file = File::create("/tmp/simulated-alone").expect("new");
+                let begun = Instant::now();
+                let call = |i: u64| {
+                    file.write_all_at(b"bytes", i).expect("room");
+                    if i.is_multiple_of(8) {
+                        file.sync_data().expect("it works");
+                    }
+                    (begun.elapsed(), TICKS.load(SeqCst))
+                };
+                (0..50).map(call).collect::<Vec<_>>()
+            };
+            let worker = std::thread::spawn(worker);
+            if ticks {
+                std::thread::spawn(|| {
+                    (0..2_000).for_each(|_| {
+                        std::thread::sleep(Duration::from_micros(7));
+                        TICKS.fetch_add(1, SeqCst);
+                    })
+                });
+            }
+            worker.join().expect("no panic")
+        })
+    };
+    let (alone, beside) = (times(false), times(true));
+    for (alone, beside) in alone.iter().zip(&beside) {
+        assert_eq!(alone.0, beside.0);
+        assert!(beside.1.abs_diff((beside.0.as_nanos() / 7_000) as u32) < 5, "{beside:?}");
+    }
+    assert!(alone.last().is_some_and(|last| last.0 > Duration::from_millis(3)));
+}
+
+#[test]
+fn a_thread_that_writes_for_ever_comes_to_the_limit_of_time() {
+    let settings = Settings { time_limit: std::time::Duration::from_millis(100), ..Settings::default() };
+    let entered = World::enter(settings, Choices::seeded(1)).expect("no run inside another");
+    let world = entered.world();
+    world.plug(files::disk());
+    let node = world.node("kv0");
+    let _on = interpose::enable();
+    let writer = async {
+        std::thread::spawn(|| {
+            let file = File::create("/tmp/simulated-log").expect("new");
+            loop {
+                file.write_all_at(b"more", 0).expect("room");
+            }
+        });
+        std::future::pending::<()>().await
+    };
+    let ended = world.block_on(node, writer, Spawn::named("writer"));
+    assert!(matches!(ended, Err(Verdict::Limit { what: "time", .. })), "{ended:?}");
+}
+
 #[test]
 fn a_file_of_the_kernels_is_the_same_by_another_number() {
     passes(|_| {

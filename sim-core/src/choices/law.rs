@@ -34,7 +34,8 @@ impl Ratio {
 
     /// The probability in units of 2^-32, rounded down; 2^32 is always.
     pub const fn threshold(self) -> u64 {
-        ((self.num as u64) << 32) / self.den as u64
+        // A division is dear, and most things never happen.
+        if self.num == 0 { 0 } else { ((self.num as u64) << 32) / self.den as u64 }
     }
 
     /// Whether 32 random bits fall inside.

@@ -169,12 +169,22 @@ impl Choices {
         if self.skips_never && law.never() {
             return 0;
         }
-        let value = self.source.answer(at, &law);
+        // Field by field: a copy of the whole would wait until each of them, just written, has left the store buffer.
+        let Address { stream, key, n } = at;
+        let value = self.source.answer(Address { stream, key, n }, &law);
         self.asked += 1;
         if value != 0 {
             self.deviate(at, value, what, now, node);
         }
         value
+    }
+
+    /// Counts a question that this run can only answer with 0, without its address; false if it has to be asked.
+    #[inline]
+    pub fn skips(&mut self, stream: Stream, law: &Law) -> bool {
+        let skips = self.skips_never && law.never();
+        self.asked_about[stream.0 as usize % Stream::COUNT] += skips as u64;
+        skips
     }
 
     fn deviate(&mut self, at: Address, value: u64, what: &'static str, now: Instant, node: NodeId) {

@@ -1,7 +1,7 @@
 //! The bytes of one file: pages and sizes, what is durable of them and what is not yet.
 
 use super::crash::{Profile, Survivors, Tearing};
-use super::page::{Loss, PAGE, Page};
+use super::page::{Loss, PAGE, Page, Spare};
 use sim_core::DeviceCx;
 use sim_core::choices::{Law, Stream};
 use sim_core::hash;
@@ -57,6 +57,7 @@ pub struct Content {
     pending: usize,
     /// At most so many pages cannot be read.
     unreadable: u32,
+    spare: Spare,
 }
 
 /// How the medium damages a page.
@@ -238,9 +239,9 @@ impl Content {
             if !page.is_unsettled() {
                 self.unsettled.push(index);
             }
-            page.write(seq, offset, now);
+            page.write(seq, offset, now, &mut self.spare);
             if page.unsynced() > MAX_CHANGES {
-                page.write_back(MAX_CHANGES / 2);
+                page.write_back(MAX_CHANGES / 2, &mut self.spare);
             }
             at += now.len() as u64;
             rest = later;
@@ -279,12 +280,12 @@ impl Content {
     fn write_back(&mut self) {
         self.pending = self.unsettled.iter().map(|i| self.pages[i].pending_bytes()).sum();
         let mut left = self.pending.saturating_sub(MAX_PENDING / 2);
-        let pages = &mut self.pages;
+        let (pages, spare) = (&mut self.pages, &mut self.spare);
         self.unsettled.retain(|index| {
             let page = pages.get_mut(index).expect("unsettled pages exist");
             if left > 0 {
                 let before = page.pending_bytes();
-                page.write_back(page.unsynced());
+                page.write_back(page.unsynced(), spare);
                 let freed = before - page.pending_bytes();
                 (left, self.pending) = (left.saturating_sub(freed), self.pending - freed);
             }
@@ -340,10 +341,10 @@ impl Content {
         self.resizes.drain(..count);
         self.stranded_resizes = self.stranded_resizes.saturating_sub(count);
         if cuts {
-            let pages = &mut self.pages;
+            let (pages, spare) = (&mut self.pages, &mut self.spare);
             self.unsettled.retain(|index| {
                 let page = pages.get_mut(index).expect("unsettled pages exist");
-                page.settle_cuts(through);
+                page.settle_cuts(through, spare);
                 page.is_unsettled()
             });
         }
@@ -395,14 +396,14 @@ impl Content {
     fn commit_pages(&mut self, through: u32, bytes: Range<u64>) -> bool {
         let (size, mut wrote) = (self.size, false);
         let indices = pages_of(&bytes);
-        let (pages, first_episode) = (&mut self.pages, &mut self.first_episode);
+        let (pages, spare, first_episode) = (&mut self.pages, &mut self.spare, &mut self.first_episode);
         self.unsettled.retain(|index| {
             let page = pages.get_mut(index).expect("unsettled pages exist");
             if !indices.contains(index) || !page.is_dirty(through) {
                 return true;
             }
             wrote = true;
-            page.commit(through);
+            page.commit(through, spare);
             if !page.is_unsettled() && index * PAGE as u64 >= size {
                 *first_episode = (*first_episode).max(page.episode);
                 pages.remove(index);

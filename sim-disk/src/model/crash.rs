@@ -6,7 +6,8 @@
 //!
 //! * A **page** (4 KiB) survives as one of the versions it had since it was last durable, never as a mix of them, since
 //!   the kernel writes whole pages; or it is torn: of its eight sectors (512 bytes) some are of a later version and the
-//!   others of an earlier one.
+//!   others of an earlier one. Of a page that was written whole many times, a few of them stand for all: the durable one, the
+//!   newest, and the rarer the older in between.
 //! * A **size** survives as one of the values it had, or between two of them at a page boundary while it grew. Size
 //!   and bytes are separate: pages below a surviving size that were lost read as zeros. A truncation that survived has cut
 //!   its pages; one that was lost has freed none, but may have zeroed the page that it cut in the middle.

@@ -19,9 +19,47 @@ pub fn zeros() -> Block {
     Rc::from([0u8; PAGE].as_slice())
 }
 
+/// Blocks that nobody shares any more, to be used again: a few of a file's, so that writing what is written often allocates
+/// nothing.
+#[derive(Default)]
+pub struct Spare(Vec<Block>);
+
+impl Spare {
+    const MOST: usize = 64;
+
+    /// A block of these bytes.
+    fn block(&mut self, bytes: &[u8]) -> Block {
+        if let Some(mut block) = self.0.pop()
+            && let Some(into) = Rc::get_mut(&mut block)
+        {
+            into.copy_from_slice(bytes);
+            return block;
+        }
+        Block::from(bytes)
+    }
+
+    fn keep(&mut self, block: Block) {
+        if self.0.len() < Self::MOST && Rc::strong_count(&block) == 1 {
+            self.0.push(block);
+        }
+    }
+}
+
+/// A file's copy has none.
+impl Clone for Spare {
+    fn clone(&self) -> Spare {
+        Spare::default()
+    }
+}
+
+/// So many unsynced changes of a page in a row that wrote all of it are kept.
+const WHOLE_MOST: usize = 6;
+
 /// One unsynced change of a page; `seq` is the ordinal of the write or truncation in its file.
 #[derive(Clone)]
 struct Change {
+    /// The ordinal of the first of those that it stands for: a sync that covers one of them covers it.
+    first: u32,
     seq: u32,
     what: What,
 }
@@ -178,7 +216,7 @@ impl Page {
 
     /// Whether an fsync that began after the change `through` would write it.
     pub fn is_dirty(&self, through: u32) -> bool {
-        self.changes.get(self.stranded).is_some_and(|c| c.seq <= through)
+        self.changes.get(self.stranded).is_some_and(|c| c.first <= through)
     }
 
     /// Whether a power loss could take something of it.
@@ -200,20 +238,44 @@ impl Page {
         self.changes.iter().map(bytes).sum()
     }
 
-    pub fn write(&mut self, seq: u32, offset: usize, bytes: &[u8]) {
+    pub fn write(&mut self, seq: u32, offset: usize, bytes: &[u8], spare: &mut Spare) {
         debug_assert!(offset + bytes.len() <= PAGE);
         self.allocated = true;
-        self.mend(offset..offset + bytes.len());
-        let what = if bytes.len() == PAGE {
-            let block = Block::from(bytes);
+        if self.damage.is_some() {
+            self.mend(offset..offset + bytes.len());
+        }
+        if bytes.len() == PAGE {
+            // Pushed before the bytes are copied: what is moved just after so many stores waits for them all.
+            self.changes.push(Change { first: seq, seq, what: What::Cut(0) });
+            let block = spare.block(bytes);
             self.now = Some(block.clone());
-            What::Whole(block)
-        } else {
-            // The first write after a sync copies: the old block stays behind as the durable one.
-            Rc::make_mut(self.now.get_or_insert_with(zeros))[offset..offset + bytes.len()].copy_from_slice(bytes);
-            What::Bytes(offset as u16, bytes.into())
+            if let Some(last) = self.changes.last_mut() {
+                last.what = What::Whole(block);
+            }
+            return self.thin(spare);
+        }
+        // The first write after a sync copies: the old block stays behind as the durable one.
+        Rc::make_mut(self.now.get_or_insert_with(zeros))[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.changes.push(Change { first: seq, seq, what: What::Bytes(offset as u16, bytes.into()) });
+    }
+
+    /// A page that is written whole again and again keeps what is durable, the newest, and a few versions in between, the rarer
+    /// the older: a power loss leaves none of the others.
+    fn thin(&mut self, spare: &mut Spare) {
+        let whole = |c: &Change| matches!(c.what, What::Whole(_));
+        let Some(from) = self.changes.len().checked_sub(WHOLE_MOST + 1).filter(|from| *from >= self.stranded) else {
+            return;
         };
-        self.changes.push(Change { seq, what });
+        if !self.changes[from..].iter().all(whole) {
+            return;
+        }
+        for i in (from..from + WHOLE_MOST / 2).rev().map(|i| 2 * i - from) {
+            let older = self.changes.remove(i);
+            self.changes[i].first = older.first;
+            if let What::Whole(block) = older.what {
+                spare.keep(block);
+            }
+        }
     }
 
     /// A truncation cut the page from `from` on.
@@ -225,49 +287,52 @@ impl Page {
         } else if let Some(now) = &mut self.now {
             Rc::make_mut(now)[from..].fill(0);
         }
-        self.changes.push(Change { seq, what: What::Cut(from as u16) });
+        self.changes.push(Change { first: seq, seq, what: What::Cut(from as u16) });
     }
 
     /// What everybody read after the change `through` is durable now.
-    pub fn commit(&mut self, through: u32) {
-        self.settle_first(self.until(through));
+    pub fn commit(&mut self, through: u32, spare: &mut Spare) {
+        self.settle_first(self.until(through), spare);
         self.episode += 1;
     }
 
     /// An fsync failed: what was to be written counts as clean.
     pub fn strand(&mut self, through: u32) {
-        self.stranded = self.until(through);
+        self.stranded = self.changes.iter().take_while(|c| c.seq <= through).count();
     }
 
     /// Early write-back of the oldest `count` changes, as far as no truncation stands in the way: what was written after one
     /// that freed the page lies in new blocks, which are the file's only once the truncation is durable. Not for stranded ones.
-    pub fn write_back(&mut self, count: usize) {
+    pub fn write_back(&mut self, count: usize, spare: &mut Spare) {
         if self.stranded == 0 {
             let freed = self.changes.iter().position(Change::frees);
-            self.settle_first(count.min(freed.unwrap_or(count)));
+            self.settle_first(count.min(freed.unwrap_or(count)), spare);
         }
     }
 
     /// A truncation is durable: no version from before it is left.
-    pub fn settle_cuts(&mut self, through: u32) {
-        self.settle_first(self.least(through));
+    pub fn settle_cuts(&mut self, through: u32, spare: &mut Spare) {
+        self.settle_first(self.least(through), spare);
     }
 
-    fn settle_first(&mut self, count: usize) {
-        if count == self.changes.len() {
-            if count > 0 {
-                self.durable.clone_from(&self.now);
+    fn settle_first(&mut self, count: usize, spare: &mut Spare) {
+        if count == 0 {
+            return;
+        }
+        let durable = if count == self.changes.len() { self.now.clone() } else { self.version(count) };
+        if let Some(old) = std::mem::replace(&mut self.durable, durable) {
+            spare.keep(old);
+        }
+        for change in self.changes.drain(..count) {
+            if let What::Whole(block) = change.what {
+                spare.keep(block);
             }
-            self.changes.clear();
-        } else if count > 0 {
-            self.durable = self.version(count);
-            self.changes.drain(..count);
         }
         self.stranded = self.stranded.saturating_sub(count);
     }
 
     fn until(&self, through: u32) -> usize {
-        self.changes.iter().take_while(|c| c.seq <= through).count()
+        self.changes.iter().take_while(|c| c.first <= through).count()
     }
 
     /// The oldest version that truncations up to `kept` leave.

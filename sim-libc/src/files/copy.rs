@@ -143,7 +143,7 @@ pub(super) unsafe fn copy(world: &'static World, args: [i64; 6], files_only: boo
             let wrote = match (&target, write_at) {
                 (Some(own), at) => {
                     let into = file_of(own).ok_or(Errno::BAD)?;
-                    into.write_bytes(world, at.map(|at| at as u64), bytes).map(|n| n as i64)
+                    into.write_bytes(world, at.map(|at| at as u64), None, &bytes).map(|n| n as i64)
                 }
                 (None, _) => {
                     let args = [to, bytes.as_ptr() as i64, got, 0, 0, 0];

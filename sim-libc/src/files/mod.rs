@@ -41,7 +41,7 @@ pub(crate) mod temporary;
 use crate::descriptors::{Answer, Errno};
 use crate::{interpose, raw, threads};
 use sim_core::{DeviceCx, GroupId, NodeId, World};
-use sim_disk::{Disk, FileId, InodeId, Op, OpenHow, Reply, User, Volume};
+use sim_disk::{Begun, Disk, FileId, InodeId, Op, OpenHow, Reply, User, Volume};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -118,18 +118,34 @@ fn perform(world: &'static World, op: Op) -> Answer<Reply> {
         return Err(Errno(libc::EIO));
     }
     let node = world.acting_node();
-    if node == NodeId::OUTSIDE || !threads::stands_still(world) {
+    if takes_no_wait(world) {
         let (took, answer) = with_disk(world, |disk, cx| disk.call(node, op, cx));
         world.spend(took);
         return Ok(answer?);
     }
+    let begun = with_disk(world, |disk, cx| disk.begin(node, &op, cx))?;
+    if world.passes_alone(begun.takes()) {
+        return Ok(with_disk(world, |disk, cx| disk.end(node, op, begun, cx))?);
+    }
+    await_reply(world, op, begun)
+}
+
+/// Whether the calling thread does not stand still while the disk is at work: the body of a test, and a task where nobody could
+/// run meanwhile.
+fn takes_no_wait(world: &World) -> bool {
+    world.acting_node() == NodeId::OUTSIDE || !threads::stands_still(world)
+}
+
+/// Waits for the answer of a call that has begun at this instant.
+fn await_reply(world: &'static World, op: Op, begun: Begun) -> Answer<Reply> {
     let waits_for = match op.name() {
         "fsync" | "fdatasync" => "an fsync",
         "read" | "pread" => "a read from a file",
         "write" | "pwrite" => "a write to a file",
         _ => "a disk operation",
     };
-    let id = with_disk(world, |disk, cx| disk.submit(node, op, cx))?;
+    let node = world.acting_node();
+    let id = with_disk(world, |disk, cx| disk.submit_begun(node, op, begun, cx));
     let poll = |cx: &mut Context<'_>| -> Poll<_> { with_disk(world, |disk, _| disk.poll(id, cx.waker())) };
     match threads::wait(waits_for, None, poll) {
         Some(answer) => Ok(answer?),

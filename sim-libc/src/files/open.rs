@@ -4,11 +4,11 @@
 //! it, they are read from the kernel, which takes no time. All else about it (times, permissions, locks) is the disk's.
 
 use super::calls::kernel;
-use super::{inode_of, perform, with_disk, with_volume};
+use super::{await_reply, inode_of, perform, takes_no_wait, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
 use crate::{raw, threads};
-use sim_core::{GroupId, World};
+use sim_core::{DeviceCx, GroupId, World};
 use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply, Stat};
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
@@ -108,16 +108,48 @@ impl OpenFile {
         }
     }
 
-    pub fn write_bytes(&self, world: &'static World, at: Option<u64>, bytes: Vec<u8>) -> Answer<usize> {
-        let file = self.id(world)?;
+    /// Writes, at the end if `append` says so, and as the file was opened if it says nothing.
+    pub fn write_bytes(
+        &self,
+        world: &'static World,
+        at: Option<u64>,
+        append: Option<bool>,
+        bytes: &[u8],
+    ) -> Answer<usize> {
         if at.is_some_and(|at| at > i64::MAX as u64) {
             return Err(Errno::INVALID);
         }
-        let op = match at {
-            None => Op::Write(file, bytes),
-            Some(at) => Op::WriteAt(file, at, bytes),
+        if !world.actor_lives() {
+            return Err(Errno(libc::EIO));
+        }
+        let (node, file) = (world.acting_node(), self.file);
+        let begin = |disk: &mut Disk, cx: &mut DeviceCx<'_>| -> Answer<_> {
+            if disk.node_of(file) != Some(node) {
+                return Err(Errno::BAD);
+            }
+            if let Some(append) = append {
+                disk.set_append(file, append)?;
+            }
+            Ok(disk.begin_write(node, file, at, bytes.len(), cx)?)
         };
-        match perform(world, op)? {
+        let end = |disk: &mut Disk, begun, cx: &mut DeviceCx<'_>| disk.end_write(node, (file, at, bytes), begun, cx);
+        if takes_no_wait(world) {
+            let (took, written) = with_disk(world, |disk, cx| -> Answer<_> {
+                let begun = begin(disk, cx)?;
+                Ok((begun.takes(), end(disk, begun, cx)))
+            })?;
+            world.spend(took);
+            return Ok(written?);
+        }
+        let begun = with_disk(world, begin)?;
+        if world.passes_alone(begun.takes()) {
+            return Ok(with_disk(world, |disk, cx| end(disk, begun, cx))?);
+        }
+        let op = match at {
+            None => Op::Write(file, bytes.to_vec()),
+            Some(at) => Op::WriteAt(file, at, bytes.to_vec()),
+        };
+        match await_reply(world, op, begun)? {
             Reply::Count(n) => Ok(n as usize),
             _ => Err(Errno(libc::EIO)),
         }
@@ -287,7 +319,7 @@ fn take(
     world: &'static World,
     waits: bool,
     refused: Errno,
-    mut attempt: impl FnMut(&mut Disk, &mut sim_core::DeviceCx<'_>) -> Result<bool, sim_disk::Errno>,
+    mut attempt: impl FnMut(&mut Disk, &mut DeviceCx<'_>) -> Result<bool, sim_disk::Errno>,
 ) -> Answer<()> {
     if with_disk(world, &mut attempt)? {
         return Ok(());
@@ -345,12 +377,15 @@ impl Opened for OpenFile {
     fn write(&self, own: &Description, at: Option<u64>, from: &[IoSlice<'_>]) -> Answer<usize> {
         let world = current()?;
         let append = own.status.get() & libc::O_APPEND != 0;
-        let file = self.id(world)?;
-        with_disk(world, |disk, _| disk.set_append(file, append))?;
-        let mut bytes = Vec::with_capacity(from.iter().map(|part| part.len()).sum());
-        from.iter().for_each(|part| bytes.extend_from_slice(part));
-        bytes.truncate(0x7fff_f000);
-        self.write_bytes(world, at, bytes)
+        let joined;
+        let bytes = match from {
+            [one] => &one[..],
+            parts => {
+                joined = parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat();
+                &joined
+            }
+        };
+        self.write_bytes(world, at, Some(append), &bytes[..bytes.len().min(0x7fff_f000)])
     }
 
     fn unread(&self) -> Answer<usize> {
