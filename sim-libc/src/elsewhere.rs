@@ -260,10 +260,10 @@ pub mod sockets {
     use std::time::Duration;
 
     /// Where a runtime would have waited.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[derive(Debug)]
     pub struct Idle {
-        /// Until when; `None` for ever.
-        pub until: Option<Instant>,
+        /// Until when.
+        pub until: Instant,
     }
 
     impl Idle {
@@ -288,8 +288,66 @@ pub mod sockets {
         false
     }
 
+    /// What is known of a runtime's timers: nothing.
+    #[derive(Debug, Default)]
+    pub struct Timers(());
+
+    impl Timers {
+        /// Nobody knew anything.
+        pub fn clock_moves() {}
+
+        /// Nobody asks.
+        pub fn turn(&self) {}
+
+        /// Never.
+        pub fn is_turned(&self) -> bool {
+            false
+        }
+
+        /// Nobody knew anything.
+        pub fn change(&self) {}
+
+        /// Not known.
+        pub fn settle(&self) -> bool {
+            false
+        }
+
+        /// Not known.
+        pub fn rest(&self) -> Rest {
+            Rest::Unknown
+        }
+    }
+
+    /// What a stepped runtime finds where it would wait.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[expect(missing_docs, reason = "only the first is met")]
+    pub enum Rest {
+        Unknown,
+        Told,
+        Over,
+    }
+
+    /// What epoll tells of a source, as mio reads it.
+    #[derive(Clone, Copy, Debug)]
+    #[expect(missing_docs, reason = "they are what mio calls them")]
+    pub struct Event {
+        pub token: usize,
+        pub readable: bool,
+        pub writable: bool,
+        pub read_closed: bool,
+        pub write_closed: bool,
+        pub priority: bool,
+        pub error: bool,
+    }
+
+    /// There are none.
+    pub fn events(_tell: impl FnMut(Event)) {}
+
+    /// Nobody knew anything.
+    pub fn nothing_is_drained() {}
+
     /// Not known.
-    pub fn no_timer_is_due() -> bool {
+    pub fn is_drained(_token: usize) -> bool {
         false
     }
 

@@ -3,7 +3,7 @@
 
 use sim_core::{Choices, Settings, Spawn, Verdict, World};
 use sim_libc::interpose;
-use sim_libc::sockets::{Steps, step};
+use sim_libc::sockets::{Rest, Steps, Timers, events, is_drained, step};
 use sim_net::{Config, Net};
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -600,27 +600,97 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         let told = std::cell::Cell::new(0);
         let steps = Steps::default();
         let step = |timeout| step(&steps, || assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
-        assert_eq!((step(0), told.get()), (None, 0), "a runtime looks before it fires its timers");
+        assert!(step(0).is_none() && told.get() == 0, "a runtime looks before it fires its timers");
         let looks = || (0..2).for_each(|_| assert_eq!(epoll.wait(0), []));
         let glance = sim_libc::sockets::step(&steps, looks, || told.set(told.get() + 1)).expect("it has nothing to do");
-        assert_eq!((glance.until, told.get()), (Some(world.now()), 1));
+        assert_eq!((glance.until, told.get()), (world.now(), 1));
         let idle = step(-1).expect("it would wait");
-        assert_eq!((idle.until, told.get()), (None, 2));
+        assert_eq!((idle.until, told.get()), (sim_core::Instant::NEVER, 2));
         let idle_ms = step(250).expect("it would wait");
-        assert_eq!((idle_ms.until, told.get()), (Some(world.now() + Duration::from_millis(250)), 3));
-        assert_eq!((step(-1), world.now().0), (Some(idle), 0));
+        assert_eq!((idle_ms.until, told.get()), (world.now() + Duration::from_millis(250), 3));
+        let idle = step(-1).expect("it would wait");
+        assert_eq!((idle.until, world.now().0), (sim_core::Instant::NEVER, 0));
         told.set(3);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(idle.poll_ready(&mut cx).is_pending());
         waker.write_all(&1u64.to_ne_bytes()).expect("written");
         assert!(idle.poll_ready(&mut cx).is_ready());
         let mut found = Vec::new();
-        assert_eq!(sim_libc::sockets::step(&steps, || found = epoll.wait(-1), || unreachable!()), None);
+        assert!(sim_libc::sockets::step(&steps, || found = epoll.wait(-1), || unreachable!()).is_none());
         drop(epoll);
         assert!(idle.poll_ready(&mut cx).is_ready(), "who waits for what was closed must not wait for ever");
         found
     });
     assert_eq!(waited, [(5, libc::EPOLLIN)]);
+}
+
+#[test]
+fn a_step_rests_until_the_same_time_as_before_unless_something_came_between() {
+    passes(|world| {
+        let epoll = Epoll::new();
+        let mut source = eventfd(0, 0);
+        epoll.add(source.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 4096).expect("added");
+        let (steps, timers) = (Steps::default(), Timers::default());
+        let rest = || {
+            let mut found = Rest::Unknown;
+            let idle = step(&steps, || found = timers.rest(), || ());
+            (found, idle.map(|idle| idle.until))
+        };
+        assert_eq!(rest(), (Rest::Unknown, None), "it has never waited");
+        let until = world.now() + Duration::from_millis(250);
+        let wait = || {
+            step(&steps, || assert!(epoll.wait(250).is_empty() && timers.settle()), || ());
+        };
+        wait();
+        assert_eq!(rest(), (Rest::Over, Some(until)));
+        timers.change();
+        assert_eq!(rest(), (Rest::Unknown, None), "another timer may be due");
+        wait();
+        Timers::clock_moves();
+        assert_eq!(rest(), (Rest::Unknown, None), "a paused clock was moved");
+        wait();
+        source.write_all(&1u64.to_ne_bytes()).expect("written");
+        assert_eq!(rest(), (Rest::Told, None));
+        let mut told = Vec::new();
+        step(&steps, || events(|event| told.push((event.token, event.readable, event.writable))), || ());
+        assert_eq!(told, [(4096, true, false)]);
+        assert_eq!(rest(), (Rest::Over, Some(until)));
+        let mut own = eventfd(0, 0);
+        epoll.add(own.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 0).expect("added");
+        own.write_all(&1u64.to_ne_bytes()).expect("written");
+        assert_eq!(rest(), (Rest::Unknown, None), "its driver has to see to its own events");
+        assert_eq!(epoll.wait(0).len(), 1);
+        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(rest(), (Rest::Unknown, None), "the timer is due");
+    });
+}
+
+#[test]
+fn a_step_knows_that_a_source_was_read_until_nothing_is_left() {
+    passes(|_| {
+        let (mut client, mut server) = pair();
+        let epoll = Epoll::new();
+        epoll.add(server.as_raw_fd(), libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET, 4096).expect("added");
+        let steps = Steps::default();
+        let mut drained_after = |len: usize| {
+            let mut drained = false;
+            let read = || {
+                server.read_exact(&mut vec![0; len]).expect("it is there");
+                drained = is_drained(4096);
+                assert!(!is_drained(4096), "it is told once");
+            };
+            step(&steps, read, || ());
+            drained
+        };
+        client.write_all(b"abcdef").expect("room");
+        assert_eq!(epoll.wait(-1).len(), 1);
+        assert!(!drained_after(2), "there is more");
+        assert!(drained_after(4));
+        client.write_all(b"ghi").expect("room");
+        drop(client);
+        while epoll.wait(-1).iter().all(|(_, events)| events & libc::EPOLLRDHUP == 0) {}
+        assert!(!drained_after(3), "the end of a stream is told of once, and must not be forgotten");
+    });
 }
 
 #[test]
@@ -630,7 +700,7 @@ fn a_step_ends_where_the_loop_would_park_until_it_is_unparked() {
         let hour = Duration::from_secs(3600);
         let park = |limit| sim_libc::sockets::step(&steps, || assert!(sim_libc::sockets::parks(7, limit)), || ());
         assert!(!sim_libc::sockets::parks(7, None), "no step runs");
-        assert_eq!(park(Some(hour)).and_then(|idle| idle.until), Some(world.now() + hour));
+        assert_eq!(park(Some(hour)).map(|idle| idle.until), Some(world.now() + hour));
         let idle = park(None).expect("it would wait");
         let woken = Arc::new(Told::default());
         let waker = Waker::from(woken.clone());

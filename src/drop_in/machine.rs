@@ -298,7 +298,7 @@ impl Future for Turning {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        let until = idle.until.unwrap_or(Instant::NEVER);
+        let until = idle.until;
         // One that has not fired and is for the same time goes on.
         if until != this.until || World::current().is_some_and(|world| until <= world.now()) {
             (this.until, this.timer) = (until, None);

@@ -149,7 +149,12 @@ impl<T> Queue<T> {
             self.ticket = self.held.peek()?.0.due;
             self.release();
         }
-        self.ring.pop_front()
+        let entry = self.ring.pop_front();
+        // A ring that is empty begins anew, where its memory was used a moment ago.
+        if self.ring.is_empty() {
+            self.ring.clear();
+        }
+        entry
     }
 
     /// How many entries there are, held ones too.

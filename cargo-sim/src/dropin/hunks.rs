@@ -127,7 +127,9 @@ impl<S: Schedule> LocalNotified<S> {
     pub(crate) fn sim_turn<F: Future>(&self, handle: &scheduler::Handle, future: F) -> F::Output {
         crate::runtime::context::sim_enter(handle, || {
             pin!(future);
-            let core = self.take_core(handle.as_current_thread());
+            let handle = handle.as_current_thread();
+            let core = self.take_core(handle);
+            let _turned = handle.driver.sim_timers().map(crate::__sim::Timers::turn);
             core.expect(\"nobody else turns a machine\").block_on(future)
         })
     }
@@ -158,6 +160,240 @@ impl<S: Schedule> LocalNotified<S> {
         f()
     }",
     },
+    // Where a machine would park, mostly all is known without its drivers: what epoll would tell is told, or the turn ends.
+    Hunk {
+        name: "the end of a turn",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "\
+                        None => {
+                            core.metrics.end_processing_scheduled_tasks();
+",
+        replace: "\
+                        None => {
+                            core.metrics.end_processing_scheduled_tasks();
+
+                            let (c, parked) = context.sim_park(core, handle);
+                            core = c;
+                            if parked {
+                                core.metrics.start_processing_scheduled_tasks();
+                                continue 'outer;
+                            }
+",
+    },
+    Hunk {
+        name: "whether a turn ends",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    /// Checks the driver for new events without blocking the thread.",
+        replace: "\
+    fn sim_park(&self, mut core: Box<Core>, handle: &Handle) -> (Box<Core>, bool) {
+        use crate::__sim::Rest;
+
+        let timers = handle.driver.sim_timers().filter(|_| self.defer.is_empty());
+        match timers.map_or(Rest::Unknown, crate::__sim::Timers::rest) {
+            Rest::Unknown => (core, false),
+            Rest::Told => {
+                let (core, ()) = self.enter(core, || {
+                    handle.driver.sim_tell();
+                    self.defer.wake();
+                });
+                (core, true)
+            }
+            Rest::Over => {
+                core.metrics.about_to_park();
+                core.submit_metrics(handle);
+                (core, true)
+            }
+        }
+    }
+
+    /// Checks the driver for new events without blocking the thread.",
+    },
+    // As `turn`, of what the simulator's epoll has to tell.
+    Hunk {
+        name: "events",
+        file: "runtime/io/driver.rs",
+        anchor: "impl Handle {\n    /// Forces a reactor blocked",
+        replace: "\
+/// Before tokio 1.33 a driver counts its turns.
+trait SimTick {
+    fn sim_tick(self, turn: u8) -> Tick;
+}
+
+impl SimTick for Tick {
+    fn sim_tick(self, _: u8) -> Tick {
+        self
+    }
+}
+
+impl<F: FnOnce(u8) -> Tick> SimTick for F {
+    fn sim_tick(self, turn: u8) -> Tick {
+        self(turn)
+    }
+}
+
+impl Handle {
+    pub(crate) fn sim_tell(&self, event: crate::__sim::Event) {
+        static TURNS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+        let turn = TURNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut ready = Ready::EMPTY;
+        for (is, what) in [
+            (event.readable, Ready::READABLE),
+            (event.writable, Ready::WRITABLE),
+            (event.read_closed, Ready::READ_CLOSED),
+            (event.write_closed, Ready::WRITE_CLOSED),
+            (event.priority, Ready::PRIORITY),
+            (event.error, Ready::ERROR),
+        ] {
+            if is {
+                ready = ready | what;
+            }
+        }
+        // Safety: as in `turn`: what a token points to is freed by `turn` alone, after it was deregistered.
+        let io: &ScheduledIo = unsafe { &*(event.token as *const ScheduledIo) };
+        io.set_readiness(Tick::Set.sim_tick(turn), |curr| curr | ready);
+        io.wake(ready);
+        self.metrics.incr_ready_count_by(1);
+    }
+
+    /// Forces a reactor blocked",
+    },
+    // tokio knows that a source is drained by reading less than there was room for; of a machine's it is known at once.
+    Hunk {
+        name: "what is drained",
+        file: "runtime/io/registration.rs",
+        anchor: "    fn handle(&self) -> &Handle {",
+        replace: "\
+    pub(crate) fn sim_drained(&self) {
+        if crate::__sim::is_drained(Arc::as_ptr(&self.shared) as usize) {
+            self.clear_readiness(self.shared.ready_event(Interest::READABLE));
+        }
+    }
+
+    fn handle(&self) -> &Handle {",
+    },
+    Hunk {
+        name: "an operation that may drain its source",
+        file: "runtime/io/registration.rs",
+        anchor: "\
+        mut f: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        loop {",
+        replace: "\
+        mut f: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R> {
+        let mut f = || {
+            crate::__sim::nothing_is_drained();
+            let done = f();
+            if done.is_ok() {
+                self.sim_drained();
+            }
+            done
+        };
+        loop {",
+    },
+    Hunk {
+        name: "a read that may drain its source",
+        file: "io/poll_evented.rs",
+        anchor: "                        // Safety: We trust `TcpStream::read` to have filled up",
+        replace: "\
+                        self.registration.sim_drained();
+                        // Safety: We trust `TcpStream::read` to have filled up",
+    },
+    Hunk {
+        name: "the state of the timers",
+        file: "runtime/time/source.rs",
+        anchor: "    start_time: Instant,\n",
+        replace: "    start_time: Instant,\n    pub(crate) sim: crate::__sim::Timers,\n",
+    },
+    Hunk {
+        name: "the first state of the timers",
+        file: "runtime/time/source.rs",
+        anchor: "            start_time: clock.now(),\n",
+        replace: "            start_time: clock.now(),\n            sim: crate::__sim::Timers::default(),\n",
+    },
+    Hunk {
+        name: "where the state of the timers is",
+        file: "runtime/driver.rs",
+        anchor: "impl Handle {\n    pub(crate) fn unpark(&self) {",
+        replace: "\
+impl Handle {
+    pub(crate) fn sim_timers(&self) -> Option<&crate::__sim::Timers> {
+        #[cfg(feature = \"time\")]
+        let timers = self.time.as_ref().map(|time| &time.time_source().sim);
+        #[cfg(not(feature = \"time\"))]
+        let timers = None;
+        timers
+    }
+
+    pub(crate) fn sim_tell(&self) {
+        #[cfg(any(feature = \"net\", feature = \"process\", feature = \"signal\"))]
+        crate::__sim::events(|event| self.io().sim_tell(event));
+    }
+
+    pub(crate) fn unpark(&self) {",
+    },
+    Hunk {
+        name: "a timer that goes",
+        file: "runtime/time/mod.rs",
+        anchor: "            if entry.as_ref().might_be_registered() {\n",
+        replace: "            if entry.as_ref().might_be_registered() {\n                self.time_source.sim.change();\n",
+    },
+    Hunk {
+        name: "a timer that comes",
+        file: "runtime/time/mod.rs",
+        anchor: "            // We may have raced with a firing/deregistration, so check before",
+        replace: "\
+            self.time_source.sim.change();
+            // We may have raced with a firing/deregistration, so check before",
+    },
+    // A machine that is being turned looks at its timers before it rests.
+    Hunk {
+        name: "an unpark for a timer",
+        file: "runtime/time/mod.rs",
+        anchor: "                            unpark.unpark();",
+        replace: "\
+                            if !self.time_source.sim.is_turned() {
+                                unpark.unpark();
+                            }",
+    },
+    Hunk {
+        name: "a pause of the clock",
+        file: "time/clock.rs",
+        anchor: "        pub(crate) fn pause(&self) -> Result<(), &'static str> {\n",
+        replace: "\
+        pub(crate) fn pause(&self) -> Result<(), &'static str> {
+            crate::__sim::Timers::clock_moves();
+",
+    },
+    Hunk {
+        name: "a paused clock that may move by itself again",
+        file: "time/clock.rs",
+        anchor: "            inner.auto_advance_inhibit_count -= 1;\n",
+        replace: "\
+            inner.auto_advance_inhibit_count -= 1;
+            crate::__sim::Timers::clock_moves();
+",
+    },
+    Hunk {
+        name: "a paused clock that moves",
+        file: "time/clock.rs",
+        anchor: "        pub(crate) fn advance(&self, duration: Duration) -> Result<(), &'static str> {\n",
+        replace: "\
+        pub(crate) fn advance(&self, duration: Duration) -> Result<(), &'static str> {
+            crate::__sim::Timers::clock_moves();
+",
+    },
+    // A machine has no processes.
+    Hunk {
+        name: "orphans",
+        file: "process/unix/orphan.rs",
+        anchor: "        if let Some(mut sigchild_guard) = self.sigchild.try_lock() {",
+        replace: "\
+        if crate::__sim::is_stepped() {
+            return;
+        }
+        if let Some(mut sigchild_guard) = self.sigchild.try_lock() {",
+    },
     Hunk {
         name: "a look that finds nothing",
         file: "runtime/io/driver.rs",
@@ -173,7 +409,7 @@ impl<S: Schedule> LocalNotified<S> {
         file: "runtime/time/mod.rs",
         anchor: "        // Process pending timers after waking up",
         replace: "\
-        if crate::__sim::no_timer_is_due() {
+        if handle.time_source.sim.settle() {
             return;
         }
         // Process pending timers after waking up",

@@ -28,6 +28,16 @@ const CHANGEABLE: i32 = libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC | libc
 /// # Safety
 /// The arguments are those of the system call of that number.
 pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) -> Option<i64> {
+    // SAFETY: the caller's promise.
+    unsafe { answer_here(world, number, args) }
+}
+
+/// The same as part of the caller, who knows the number.
+///
+/// # Safety
+/// As [`answer`].
+#[inline(always)]
+pub(super) unsafe fn answer_here(world: &'static World, number: i64, args: [i64; 6]) -> Option<i64> {
     let [a, b, c, d, e, f] = args;
     let fd = a as i32;
     // SAFETY: the caller's promise; the casts follow the calls' signatures.

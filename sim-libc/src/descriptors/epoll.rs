@@ -62,12 +62,45 @@ pub(super) fn of(description: &Description) -> Answer<&Epoll> {
     }
 }
 
-impl Epoll {
-    /// Whether nothing has been told of since it was last looked at.
-    pub fn is_quiet(&self) -> bool {
-        self.ready.borrow().is_empty()
-    }
+/// What an epoll object was told of since it was last asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Told {
+    Nothing,
+    /// Sources of a runtime, whose tokens are addresses.
+    OfSources,
+    /// What the runtime's driver registered for itself, among others: its tokens are 0 and 1.
+    OfDriver,
+}
 
+pub(super) fn told(own: &Description) -> Told {
+    let Ok(epoll) = of(own) else { return Told::Nothing };
+    let ready = epoll.ready.borrow();
+    if ready.is_empty() {
+        return Told::Nothing;
+    }
+    let of_driver = ready.iter().any(|place| epoll.with_item(*place, |item| item.data) < Some(2));
+    if of_driver { Told::OfDriver } else { Told::OfSources }
+}
+
+/// Whether an item is told of whatever its description may be ready for.
+pub(super) fn hears_all(own: &Description, place: Place) -> bool {
+    const BOTH: u32 = (libc::EPOLLIN | libc::EPOLLOUT) as u32;
+    of(own).is_ok_and(|epoll| epoll.with_item(place, |item| item.events & BOTH == BOTH) == Some(true))
+}
+
+/// What an item is called.
+pub(super) fn data_of(own: &Description, place: Place) -> Option<u64> {
+    of(own).ok()?.with_item(place, |item| item.data)
+}
+
+/// Gives what is ready now to `put`.
+pub(super) fn tell(own: &Description, put: &mut dyn FnMut(libc::epoll_event)) {
+    if let Ok(epoll) = of(own) {
+        epoll.collect(usize::MAX, put);
+    }
+}
+
+impl Epoll {
     fn with_item<R>(&self, place: Place, f: impl FnOnce(&mut Item) -> R) -> Option<R> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(place.index as usize).filter(|s| s.generation == place.generation)?;
@@ -146,6 +179,8 @@ impl Epoll {
                 return Err(Errno::INVALID);
             }
         }
+        // What was told of before is no news to who asks for something else now.
+        target.news();
         match operation {
             libc::EPOLL_CTL_ADD => {
                 if known.is_some() {
@@ -238,9 +273,19 @@ impl Epoll {
             if self.look(place).is_some_and(|(_, ready)| ready != 0) {
                 return IN;
             }
-            self.ready.borrow_mut().pop_front();
+            self.take_ready();
             self.with_item(place, |item| item.linked = false);
         }
+    }
+
+    fn take_ready(&self) -> Option<Place> {
+        let mut ready = self.ready.borrow_mut();
+        let place = ready.pop_front();
+        // One that is empty begins anew, where its memory was used a moment ago.
+        if ready.is_empty() {
+            ready.clear();
+        }
+        place
     }
 
     /// What an item has to say: its event, if it is ready.
@@ -258,7 +303,7 @@ impl Epoll {
             if given == room {
                 break;
             }
-            let Some(place) = self.ready.borrow_mut().pop_front() else { break };
+            let Some(place) = self.take_ready() else { break };
             self.with_item(place, |item| item.linked = false);
             let Some((data, ready)) = self.look(place).filter(|(_, ready)| *ready != 0) else { continue };
             put(libc::epoll_event { events: ready, u64: data });
@@ -301,7 +346,7 @@ pub(crate) fn wait(
     }
     let until = timeout.map(|timeout| world.now() + timeout);
     // A program may wait by epoll itself, inside one of its polls: that is no wait of the runtime.
-    if steps::turn_waits(world, own.id, timeout, until) {
+    if steps::turn_waits(world, own, timeout, until) {
         return Ok(0);
     }
     if timeout == Some(Duration::ZERO) {

@@ -217,7 +217,7 @@ mod observer {
         let id = Id { place: (data.addr() >> 32) as u32, generation: data.addr() as u32 };
         World::with_current(|world| {
             if let Some(description) = Descriptors::of(world).find(id) {
-                description.notify(description.news());
+                description.told();
             }
         });
     }
@@ -238,6 +238,19 @@ impl Description {
             Object::Epoll(epoll) => epoll.ready(),
             Object::Kernel(_) | Object::Other(_) => IN | OUT,
         }
+    }
+
+    /// A device tells of a change.
+    fn told(&self) {
+        // Mostly one runtime watches, which wants to hear of reading and of writing: whatever it is.
+        let watched_for_all = {
+            let watchers = self.watchers.borrow();
+            match (watchers.get(0), watchers.get(1)) {
+                (Some((epoll, place)), None) => epoll.upgrade().is_some_and(|epoll| epoll::hears_all(&epoll, *place)),
+                _ => false,
+            }
+        };
+        self.notify(if watched_for_all { EVERY } else { self.news() });
     }
 
     /// What a device that told of a change may have meant.
@@ -280,6 +293,13 @@ impl Description {
     /// Wakes whoever waits for this description.
     pub(crate) fn observer(&self) -> Waker {
         observer::waker(self.id)
+    }
+
+    /// What the first epoll object that holds it was told to call it.
+    fn token(&self) -> Option<u64> {
+        let watchers = self.watchers.borrow();
+        let (epoll, place) = watchers.get(0)?;
+        epoll::data_of(&*epoll.upgrade()?, *place)
     }
 
     /// Something has changed that may make it ready for `bits`.

@@ -2,11 +2,13 @@
 //!
 //! tokio waits in one of two ways: by epoll, where it has an I/O driver, or else parked on a condition variable.
 
-use super::epoll::{self, Epoll};
-use super::{Descriptors, Id};
+use super::epoll::{self, Told};
+use super::{Description, ERR, HUP, READ_HUP};
 use sim_core::{Instant, World};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,27 +18,29 @@ thread_local! {
 }
 
 /// What a runtime waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 enum Waited {
     /// That this epoll object has something to tell.
-    Epoll(Id),
+    Epoll(Weak<Description>),
     /// To be unparked where it parks, by address.
     Unpark(usize),
 }
 
 /// Where a runtime would have waited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Idle {
     waits_for: Waited,
-    /// And until when; `None` for ever.
-    pub until: Option<Instant>,
+    /// And until when.
+    pub until: Instant,
 }
 
 /// What steps of one runtime have in common.
 #[derive(Debug, Default)]
 pub struct Steps {
     /// Its epoll object, once it has waited for one.
-    epoll: Cell<Option<Id>>,
+    epoll: RefCell<Weak<Description>>,
+    /// Until when it last waited.
+    until: Cell<Instant>,
 }
 
 struct Stepping<'a> {
@@ -44,13 +48,15 @@ struct Stepping<'a> {
     steps: &'a Steps,
     /// Who acts where no task of the runtime does.
     turner: u64,
-    idle: Cell<Option<Idle>>,
+    idle: RefCell<Option<Idle>>,
     /// Whether it has looked, without waiting, once.
     looked: Cell<bool>,
     /// Whether its last wait found nothing and would have lasted.
     waits: Cell<bool>,
     /// When its runtime last began to work.
     busy_since: Cell<Instant>,
+    /// What the runtime calls the source that was just read until nothing was left, 0 if there is none.
+    drained: Cell<usize>,
 }
 
 impl Stepping<'_> {
@@ -58,10 +64,15 @@ impl Stepping<'_> {
     /// fire, and what they wake belongs to the same step.
     fn found_nothing(&self, waits_for: Waited, timeout: Option<Duration>, until: Option<Instant>) {
         self.waits.set(timeout != Some(Duration::ZERO));
-        if !self.waits.get() && !self.looked.replace(true) {
-            return;
+        if self.waits.get() || self.looked.replace(true) {
+            self.wait(waits_for, until.unwrap_or(Instant::NEVER));
         }
-        self.idle.set(Some(Idle { waits_for, until }));
+    }
+
+    /// The step is over.
+    fn wait(&self, waits_for: Waited, until: Instant) {
+        self.steps.until.set(until);
+        *self.idle.borrow_mut() = Some(Idle { waits_for, until });
         if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
             on_idle();
         }
@@ -102,20 +113,27 @@ pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Opt
         on_idle: RefCell::new(&mut on_idle),
         steps,
         turner: World::current().map_or(0, World::acting_key),
-        idle: Cell::new(None),
+        idle: RefCell::new(None),
         looked: Cell::new(false),
         waits: Cell::new(false),
         busy_since: Cell::new(Instant::ZERO),
+        drained: Cell::new(0),
     };
     let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
     run();
-    stepping.idle.get()
+    stepping.idle.take()
 }
 
 /// Whether the calling thread steps a runtime, which waits for an epoll object that has nothing to tell.
-pub(super) fn turn_waits(world: &World, epoll: Id, timeout: Option<Duration>, until: Option<Instant>) -> bool {
+pub(super) fn turn_waits(
+    world: &World,
+    epoll: &Rc<Description>,
+    timeout: Option<Duration>,
+    until: Option<Instant>,
+) -> bool {
     let Some(stepping) = stepping().filter(|stepping| stepping.is_at_work(world)) else { return false };
-    stepping.steps.epoll.set(Some(epoll));
+    let epoll = Rc::downgrade(epoll);
+    *stepping.steps.epoll.borrow_mut() = epoll.clone();
     stepping.found_nothing(Waited::Epoll(epoll), timeout, until);
     true
 }
@@ -125,23 +143,165 @@ pub(super) fn turn_waits(world: &World, epoll: Id, timeout: Option<Duration>, un
 pub fn wait_finds_nothing(timeout: Option<Duration>) -> bool {
     let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return false };
     stepping.waits.set(false);
-    let Some(id) = stepping.steps.epoll.get().filter(|_| world.actor_lives()) else { return false };
+    let epoll = stepping.steps.epoll.borrow().clone();
+    let Some(own) = epoll.upgrade().filter(|_| world.actor_lives()) else { return false };
     world.let_due_happen();
-    let found = Descriptors::of(world).find(id);
-    if !found.is_some_and(|own| epoll::of(&own).is_ok_and(Epoll::is_quiet)) {
+    if epoll::told(&own) != Told::Nothing {
         return false;
     }
     // Rounded as mio does it, for an epoll_wait that counts milliseconds in an int.
     let whole = |t: Duration| t.as_secs().saturating_mul(1000) + t.subsec_nanos().div_ceil(1_000_000) as u64;
     let timeout = timeout.map(|t| Duration::from_millis(whole(t).min(i32::MAX as u64)));
-    stepping.found_nothing(Waited::Epoll(id), timeout, timeout.map(|timeout| world.now() + timeout));
+    stepping.found_nothing(Waited::Epoll(epoll), timeout, timeout.map(|timeout| world.now() + timeout));
     true
 }
 
-/// Whether the stepped runtime waits for a time to come: no timer of its is due before that.
+/// What is known of a runtime's timers: it lies where tokio keeps them.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// Whether a step is under way, in which they are looked at before it ends.
+    turned: AtomicBool,
+    /// One more than [`CLOCK_MOVES`] was when they were last waited for, 0 if they have changed since.
+    settled: AtomicU64,
+}
+
+/// How often a clock was paused, a paused one was moved, or let move by itself again.
+static CLOCK_MOVES: AtomicU64 = AtomicU64::new(0);
+
+/// Until it is dropped, the runtime is turned.
+#[derive(Debug)]
+#[must_use]
+pub struct Turned<'a>(&'a Timers);
+
+impl Drop for Turned<'_> {
+    fn drop(&mut self) {
+        self.0.turned.store(false, Relaxed);
+    }
+}
+
+impl Timers {
+    /// A paused clock moves or may move, or a clock is paused: what was known is not any more.
+    pub fn clock_moves() {
+        CLOCK_MOVES.fetch_add(1, Relaxed);
+    }
+
+    /// A turn of the runtime begins.
+    pub fn turn(&self) -> Turned<'_> {
+        self.turned.store(true, Relaxed);
+        Turned(self)
+    }
+
+    /// Whether the runtime is being turned.
+    #[inline]
+    pub fn is_turned(&self) -> bool {
+        self.turned.load(Relaxed)
+    }
+
+    /// One was added, or taken away.
+    #[inline]
+    pub fn change(&self) {
+        self.settled.store(0, Relaxed);
+    }
+
+    /// The stepped runtime has looked for the next one and waited. Whether it waits still: none is due before that ends.
+    pub fn settle(&self) -> bool {
+        let waits = stepping().is_some_and(|stepping| stepping.waits.get());
+        if waits {
+            self.settled.store(CLOCK_MOVES.load(Relaxed) + 1, Relaxed);
+        }
+        waits
+    }
+
+    /// What the stepped runtime finds where none of its tasks is ready and it would wait.
+    pub fn rest(&self) -> Rest {
+        let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return Rest::Unknown };
+        // What happens now may change a timer.
+        world.let_due_happen();
+        let until = stepping.steps.until.get();
+        if self.settled.load(Relaxed) != CLOCK_MOVES.load(Relaxed) + 1 || until <= world.now() {
+            return Rest::Unknown;
+        }
+        let epoll = stepping.steps.epoll.borrow();
+        let Some(own) = epoll.upgrade().filter(|_| world.actor_lives()) else { return Rest::Unknown };
+        match epoll::told(&own) {
+            Told::OfSources => Rest::Told,
+            Told::OfDriver => Rest::Unknown,
+            Told::Nothing => {
+                stepping.wait(Waited::Epoll(epoll.clone()), until);
+                Rest::Over
+            }
+        }
+    }
+}
+
+/// What a stepped runtime finds where it would wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// It has to look.
+    Unknown,
+    /// No timer is due, and epoll has something to tell of its sources: [`events`].
+    Told,
+    /// It would wait until the same time as before: it counts as having waited, and its step is over.
+    Over,
+}
+
+/// What epoll tells of a source, as mio reads it.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "they are what mio calls them")]
+pub struct Event {
+    /// What the runtime calls the source.
+    pub token: usize,
+    pub readable: bool,
+    pub writable: bool,
+    pub read_closed: bool,
+    pub write_closed: bool,
+    pub priority: bool,
+    pub error: bool,
+}
+
+/// Gives what epoll has to tell the stepped runtime to `tell`.
+pub fn events(mut tell: impl FnMut(Event)) {
+    let Some(own) = stepping().and_then(|stepping| stepping.steps.epoll.borrow().upgrade()) else { return };
+    epoll::tell(&own, &mut |event| {
+        let bits = event.events;
+        let any = |of: i32| bits & of as u32 != 0;
+        let hung_up = bits & HUP != 0;
+        let error = bits & ERR != 0;
+        let (readable, writable) = (any(libc::EPOLLIN), any(libc::EPOLLOUT));
+        let priority = any(libc::EPOLLPRI);
+        tell(Event {
+            token: event.u64 as usize,
+            readable: readable || priority,
+            writable,
+            read_closed: hung_up || readable && bits & READ_HUP != 0,
+            write_closed: hung_up || writable && error || bits == ERR,
+            priority,
+            error,
+        })
+    });
+}
+
+/// A program has read from `own`: nothing is left there, and whatever comes will be told of, or else that is not known.
 #[inline]
-pub fn no_timer_is_due() -> bool {
-    stepping().is_some_and(|stepping| stepping.waits.get())
+pub(crate) fn has_read(own: &Description, drained: bool) {
+    if let Some(stepping) = stepping() {
+        stepping.drained.set(if drained { own.token().unwrap_or(0) as usize } else { 0 });
+    }
+}
+
+/// Forgets what was read before.
+#[inline]
+pub fn nothing_is_drained() {
+    if let Some(stepping) = stepping() {
+        stepping.drained.set(0);
+    }
+}
+
+/// Whether what was read last is the source of this token, and nothing is left there: the stepped runtime need not try
+/// again before it is told of more. False where that is not known.
+#[inline]
+pub fn is_drained(token: usize) -> bool {
+    stepping().is_some_and(|stepping| stepping.drained.replace(0) == token)
 }
 
 /// The stepped runtime begins to work. False outside a step: it reads its clock itself.
@@ -199,9 +359,9 @@ impl Idle {
     /// Ready when what it waits for has happened, or never will. The deadline is the caller's.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(world) = World::current() else { return Poll::Ready(()) };
-        match self.waits_for {
-            Waited::Epoll(id) => {
-                let Some(epoll) = Descriptors::of(world).find(id) else { return Poll::Ready(()) };
+        match &self.waits_for {
+            Waited::Epoll(epoll) => {
+                let Some(epoll) = epoll.upgrade() else { return Poll::Ready(()) };
                 if epoll.ready() != 0 {
                     return Poll::Ready(());
                 }
@@ -210,7 +370,7 @@ impl Idle {
             Waited::Unpark(place) => {
                 let parks = world.extension::<Parks>();
                 let mut parks = parks.0.borrow_mut();
-                let Some(park) = parks.get_mut(&place).filter(|park| !park.unparked) else { return Poll::Ready(()) };
+                let Some(park) = parks.get_mut(place).filter(|park| !park.unparked) else { return Poll::Ready(()) };
                 park.waker = Some(cx.waker().clone());
             }
         }

@@ -1,6 +1,6 @@
 //! libc's names for the calls on descriptors and sockets. Each is one system call, to the run or to the kernel.
 
-use super::calls::answer;
+use super::calls::{answer, answer_here};
 use crate::interpose::{errno, world};
 use crate::raw;
 use libc::{c_void, epoll_event, fd_set, iovec, itimerspec, mmsghdr, msghdr, pollfd, sigset_t, sockaddr, socklen_t};
@@ -40,34 +40,73 @@ unsafe fn call(number: i64, args: [i64; 6]) -> i64 {
     }
 }
 
+/// The same of what programs call again and again: the compiler leaves nothing of the table of calls but the one.
+///
+/// # Safety
+/// As [`call`].
+#[inline(always)]
+unsafe fn call_often(number: i64, args: [i64; 6]) -> i64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let answered = match world() {
+            Some(world) => answer_here(world, number, args),
+            None => None,
+        };
+        errno(answered.unwrap_or_else(|| raw::call(number, args)))
+    }
+}
+
+/// Arguments of a system call, as many as are given.
+#[inline(always)]
+fn six<const N: usize>(given: [i64; N]) -> [i64; 6] {
+    std::array::from_fn(|i| given.get(i).copied().unwrap_or(0))
+}
+
 macro_rules! calls {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty = $number:ident($($given:expr),*);)*) => {
+    (
+        often { $($often:ident($($x:ident: $y:ty),*) -> $z:ty = $n:ident($($g:expr),*);)* }
+        $($name:ident($($arg:ident: $type:ty),*) -> $result:ty = $number:ident($($given:expr),*);)*
+    ) => {
+        $(
+            /// # Safety
+            /// As libc's function of that name.
+            #[unsafe(no_mangle)]
+            pub(crate) unsafe extern "C" fn $often($($x: $y),*) -> $z {
+                // SAFETY: the caller's promise.
+                unsafe { call_often(libc::$n, six([$($g as i64),*])) as $z }
+            }
+        )*
         $(
             /// # Safety
             /// As libc's function of that name.
             #[unsafe(no_mangle)]
             pub(crate) unsafe extern "C" fn $name($($arg: $type),*) -> $result {
-                let mut args = [0i64; 6];
-                for (to, from) in args.iter_mut().zip([$($given as i64),*]) {
-                    *to = from;
-                }
                 // SAFETY: the caller's promise.
-                unsafe { call(libc::$number, args) as $result }
+                unsafe { call(libc::$number, six([$($given as i64),*])) as $result }
             }
         )*
 
         /// A symbol in an object file of an archive is linked only if somebody names it: here all are named.
         pub(crate) static SYMBOLS: &[crate::interpose::Symbol] =
-            &[$(crate::interpose::Symbol::new($name as *const ()),)* crate::interpose::Symbol::new(pselect as *const ())];
+            &[$(crate::interpose::Symbol::new($often as *const ()),)*
+              $(crate::interpose::Symbol::new($name as *const ()),)* crate::interpose::Symbol::new(pselect as *const ())];
     };
 }
 
 // Functions that are variadic in C are of fixed arity here: integer arguments stand in the same registers (System V ABI,
 // AMD64, 3.5.7).
 calls! {
-    read(fd: i32, to: *mut c_void, len: usize) -> isize = SYS_read(fd, to, len);
+    often {
+        read(fd: i32, to: *mut c_void, len: usize) -> isize = SYS_read(fd, to, len);
+        readv(fd: i32, parts: *const iovec, count: i32) -> isize = SYS_readv(fd, parts, count);
+        sendto(fd: i32, from: *const c_void, len: usize, flags: i32, to: *const sockaddr, to_len: socklen_t) -> isize
+            = SYS_sendto(fd, from, len, flags, to, to_len);
+        send(fd: i32, from: *const c_void, len: usize, flags: i32) -> isize = SYS_sendto(fd, from, len, flags, 0, 0);
+        recv(fd: i32, to: *mut c_void, len: usize, flags: i32) -> isize = SYS_recvfrom(fd, to, len, flags, 0, 0);
+        recvfrom(fd: i32, to: *mut c_void, len: usize, flags: i32, peer: *mut sockaddr, peer_len: *mut socklen_t) -> isize
+            = SYS_recvfrom(fd, to, len, flags, peer, peer_len);
+    }
     __read_chk(fd: i32, to: *mut c_void, len: usize, _room: usize) -> isize = SYS_read(fd, to, len);
-    readv(fd: i32, parts: *const iovec, count: i32) -> isize = SYS_readv(fd, parts, count);
     pread(fd: i32, to: *mut c_void, len: usize, at: i64) -> isize = SYS_pread64(fd, to, len, at);
     pread64(fd: i32, to: *mut c_void, len: usize, at: i64) -> isize = SYS_pread64(fd, to, len, at);
     preadv(fd: i32, parts: *const iovec, count: i32, at: i64) -> isize = SYS_preadv(fd, parts, count, at, 0);
@@ -128,16 +167,10 @@ calls! {
         = SYS_accept4(fd, peer, len, flags);
     connect(fd: i32, to: *const sockaddr, len: socklen_t) -> i32 = SYS_connect(fd, to, len);
     shutdown(fd: i32, how: i32) -> i32 = SYS_shutdown(fd, how);
-    send(fd: i32, from: *const c_void, len: usize, flags: i32) -> isize = SYS_sendto(fd, from, len, flags, 0, 0);
-    sendto(fd: i32, from: *const c_void, len: usize, flags: i32, to: *const sockaddr, to_len: socklen_t) -> isize
-        = SYS_sendto(fd, from, len, flags, to, to_len);
     sendmsg(fd: i32, message: *const msghdr, flags: i32) -> isize = SYS_sendmsg(fd, message, flags);
     sendmmsg(fd: i32, list: *mut mmsghdr, count: u32, flags: i32) -> i32 = SYS_sendmmsg(fd, list, count, flags);
-    recv(fd: i32, to: *mut c_void, len: usize, flags: i32) -> isize = SYS_recvfrom(fd, to, len, flags, 0, 0);
     __recv_chk(fd: i32, to: *mut c_void, len: usize, _room: usize, flags: i32) -> isize
         = SYS_recvfrom(fd, to, len, flags, 0, 0);
-    recvfrom(fd: i32, to: *mut c_void, len: usize, flags: i32, peer: *mut sockaddr, peer_len: *mut socklen_t) -> isize
-        = SYS_recvfrom(fd, to, len, flags, peer, peer_len);
     recvmsg(fd: i32, message: *mut msghdr, flags: i32) -> isize = SYS_recvmsg(fd, message, flags);
     recvmmsg(fd: i32, list: *mut mmsghdr, count: u32, flags: i32, timeout: *mut timespec) -> i32
         = SYS_recvmmsg(fd, list, count, flags, timeout);

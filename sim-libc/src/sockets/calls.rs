@@ -21,6 +21,7 @@ const MOST_OPTION: u32 = 4096;
 ///
 /// # Safety
 /// The arguments are those of the system call of that number.
+#[inline(always)]
 pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) -> Option<i64> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the caller's promise; the casts follow the calls' signatures.

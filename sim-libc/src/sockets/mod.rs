@@ -17,8 +17,10 @@ mod tcp;
 mod udp;
 mod unix;
 
+use crate::descriptors::steps::has_read;
 pub use crate::descriptors::steps::{
-    Idle, Steps, is_stepped, no_timer_is_due, parks, step, unparks, wait_finds_nothing, work_begins, work_ends,
+    Event, Idle, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,
+    wait_finds_nothing, work_begins, work_ends,
 };
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use address::{Address, Bytes, Given};
@@ -381,11 +383,12 @@ impl Socket {
         if flags & libc::MSG_OOB != 0 {
             return Err(Errno(libc::EOPNOTSUPP));
         }
-        let options = self.options.get();
+        // Options are read one by one: there are more of them than a cache line or two hold.
+        let options = &self.options;
         let dont_wait = flags & libc::MSG_DONTWAIT != 0;
         match &self.body {
             Body::Tcp(tcp) => {
-                let until = Self::until(world, options.send_timeout);
+                let until = Self::until(world, options.get().send_timeout);
                 // An address is ignored (Linux, tcp_sendmsg()).
                 let mut sent = false;
                 send_all(from, |rest| {
@@ -397,7 +400,7 @@ impl Socket {
                 })
             }
             Body::Unix(unix) => {
-                let until = Self::until(world, options.send_timeout);
+                let until = Self::until(world, options.get().send_timeout);
                 if self.kind.kind == libc::SOCK_STREAM {
                     if to.is_some() {
                         let connected = unix.peer().is_ok();
@@ -418,15 +421,15 @@ impl Socket {
             Body::Udp(udp) => {
                 on_a_machine(world, "sendto")?;
                 let fresh = !udp.is_bound();
-                udp.bind_anywhere(nowhere(self.kind), &options)?;
                 if fresh {
+                    udp.bind_anywhere(nowhere(self.kind), &options.get())?;
                     own.observe();
                 }
                 let v6 = self.kind.family == libc::AF_INET6;
                 let to = match to {
                     None => None,
                     Some(Given { address: Address::Ip(addr), .. }) if v6 && addr.is_ipv4() => {
-                        if options.v6_only != 0 {
+                        if options.get().v6_only != 0 {
                             return Err(Errno(libc::ENETUNREACH));
                         }
                         Some(addr)
@@ -459,8 +462,7 @@ impl Socket {
         into: &mut [IoSliceMut<'_>],
         flags: i32,
     ) -> Answer<Received> {
-        let options = self.options.get();
-        let until = Self::until(world, options.receive_timeout);
+        let until = Self::until(world, self.options.get().receive_timeout);
         let (dont_wait, peek) = (flags & libc::MSG_DONTWAIT != 0, flags & libc::MSG_PEEK != 0);
         // Nothing is ever put there here.
         if flags & libc::MSG_ERRQUEUE != 0 {
@@ -478,13 +480,15 @@ impl Socket {
                     if got > 0 && tcp.has_error() {
                         return Ok(0);
                     }
-                    own.wait("bytes from a TCP stream", dont_wait, until, || {
+                    let (len, more) = own.wait("bytes from a TCP stream", dont_wait, until, || {
                         let wanted = room(into) - got;
                         if throw_away {
                             return tcp.read(wanted, peek, &mut |_| {});
                         }
                         tcp.read(wanted, peek, &mut filling(into, got))
-                    })
+                    })?;
+                    has_read(own, !more);
+                    Ok(len)
                 })?;
                 Ok(Received { len, ..Received::default() })
             }
@@ -516,14 +520,16 @@ impl Socket {
                     return Err(Errno(libc::EOPNOTSUPP));
                 }
                 let waits = !dont_wait && !own.is_nonblocking();
-                let (whole, from) = own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek, waits))?;
+                let (whole, from, more) =
+                    own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek, waits))?;
+                has_read(own, !more);
                 let cut = whole > room(into);
                 Ok(Received {
                     len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
                     cut,
                     from: Some(Address::Ip(address::as_shown(from, self.kind.family == libc::AF_INET6))),
-                    control: match options.tells() {
-                        true => options.control(self.kind, udp.destination(from)?),
+                    control: match self.options.get().tells() {
+                        true => self.options.get().control(self.kind, udp.destination(from)?),
                         false => Vec::new(),
                     },
                 })

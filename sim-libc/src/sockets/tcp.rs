@@ -102,8 +102,9 @@ impl Tcp {
         drop(state);
         match news {
             // What hangs up tells of reading, too.
-            Ok(News { read: false, write: true }) => OUT,
-            news => super::unix::told(news.ok(), self.ready()),
+            Ok((News { read: false, write: true }, _)) => OUT,
+            Ok((news, now)) => super::unix::told(Some(news), bits(now)),
+            Err(_) => super::unix::told(None, self.ready()),
         }
     }
 
@@ -300,14 +301,15 @@ impl Tcp {
         }
     }
 
-    pub fn read(&self, room: usize, peek: bool, put: &mut dyn FnMut(&[u8])) -> Answer<usize> {
+    /// How many bytes there were, and whether a read would give something again.
+    pub fn read(&self, room: usize, peek: bool, put: &mut dyn FnMut(&[u8])) -> Answer<(usize, bool)> {
         let state = self.state.borrow();
         let stream = match &*state {
-            State::New | State::Bound(_) if self.shut.get().0 => return Ok(0),
+            State::New | State::Bound(_) if self.shut.get().0 => return Ok((0, true)),
             State::New | State::Bound(_) | State::Listening(_) => return Err(NOT_CONNECTED),
             State::Connecting(stream) | State::Connected(stream) => stream,
         };
-        Ok(if peek { stream.try_peek_from(0, room, put)? } else { stream.try_read_with(room, put)? })
+        Ok(if peek { (stream.try_peek_from(0, room, put)?, true) } else { stream.try_read_on(room, put)? })
     }
 
     pub fn unread(&self) -> Answer<usize> {

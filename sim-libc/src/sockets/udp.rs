@@ -102,13 +102,13 @@ impl Udp {
         }
     }
 
-    /// The whole length of the next datagram, as much of it as there is room for, and who sent it.
-    pub fn receive(&self, into: &mut [IoSliceMut<'_>], peek: bool, waits: bool) -> Answer<(usize, SocketAddr)> {
+    /// The whole length of the next datagram, as much of it as there is room for, who sent it, and whether there is more.
+    pub fn receive(&self, into: &mut [IoSliceMut<'_>], peek: bool, waits: bool) -> Answer<(usize, SocketAddr, bool)> {
         let bound = self.bound.borrow();
         let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let Some(socket) = &*bound else {
             // The end is told to who would wait for it.
-            return if self.shut_read.get() && waits { Ok((0, nobody)) } else { Err(Errno::AGAIN) };
+            return if self.shut_read.get() && waits { Ok((0, nobody, true)) } else { Err(Errno::AGAIN) };
         };
         let mut from = nobody;
         let mut fill = filling(into, 0);
@@ -117,9 +117,11 @@ impl Udp {
             from = sender;
         };
         // It sees the whole datagram, and keeps what there is room for.
-        let whole =
-            if peek { socket.try_peek_with(usize::MAX, &mut put) } else { socket.try_recv_with(usize::MAX, &mut put) };
-        Ok((whole?, from))
+        let (whole, more) = match peek {
+            true => (socket.try_peek_with(usize::MAX, &mut put)?, true),
+            false => socket.try_recv_on(usize::MAX, &mut put)?,
+        };
+        Ok((whole, from, more))
     }
 
     /// Where a datagram from `from` was sent to: the socket's own address, or the machine's that leads to the sender.

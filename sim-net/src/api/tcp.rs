@@ -343,6 +343,14 @@ impl TcpStream {
         attempt(self.epoch, |net, cx| net.read(self.id, room, put, cx))
     }
 
+    /// The same, and whether a read would give something again: more bytes, an end, or an error.
+    pub fn try_read_on(&self, room: usize, put: impl FnMut(&[u8])) -> io::Result<(usize, bool)> {
+        attempt(self.epoch, |net, cx| match net.read(self.id, room, put, cx)? {
+            Some(n) => Ok(Some((n, net.readable(self.id)?))),
+            None => Ok(None),
+        })
+    }
+
     /// Reads without waiting, filling the slices one after the other.
     pub fn try_read_vectored(&self, out: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let room = out.iter().map(|part| part.len()).sum();
@@ -412,11 +420,7 @@ impl TcpStream {
 
     /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
     pub fn readiness(&self) -> io::Result<Readiness> {
-        on(self.epoch, |net, cx| {
-            let Standing { readable, writable, read_ended, write_ended, error } = net.standing(self.id, cx)?;
-            let hang_up = read_ended && write_ended;
-            Ok(Readiness { readable, writable, read_closed: read_ended, write_closed: write_ended, hang_up, error })
-        })
+        on(self.epoch, |net, cx| Ok(net.standing(self.id, cx)?.into()))
     }
 
     /// Sets the observer: woken at every arrival of bytes, at an end, a reset or an error, when connecting is done or has
@@ -439,11 +443,11 @@ impl TcpStream {
         })
     }
 
-    /// What the observer was woken for since the last call.
-    pub fn take_news(&self) -> io::Result<News> {
-        on(self.epoch, |net, _| {
-            net.stream_addrs(self.id)?;
-            Ok(self.watch(net).take_news())
+    /// What the observer was woken for since the last call, and what can be done now.
+    pub fn take_news(&self) -> io::Result<(News, Readiness)> {
+        on(self.epoch, |net, cx| {
+            let standing = net.standing(self.id, cx)?;
+            Ok((self.watch(net).take_news(), standing.into()))
         })
     }
 
@@ -506,5 +510,13 @@ impl Drop for TcpStream {
                 net.close_stream(self.id, cx);
             }
         });
+    }
+}
+
+impl From<Standing> for Readiness {
+    fn from(standing: Standing) -> Readiness {
+        let Standing { readable, writable, read_ended, write_ended, error } = standing;
+        let hang_up = read_ended && write_ended;
+        Readiness { readable, writable, read_closed: read_ended, write_closed: write_ended, hang_up, error }
     }
 }

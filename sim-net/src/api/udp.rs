@@ -145,6 +145,14 @@ impl UdpSocket {
         attempt(self.epoch, |net, _| net.receive(self.id, room, put))
     }
 
+    /// The same, and whether another datagram or an error waits.
+    pub fn try_recv_on(&self, room: usize, put: impl FnOnce(&[u8], SocketAddr)) -> io::Result<(usize, bool)> {
+        attempt(self.epoch, |net, _| match net.receive(self.id, room, put)? {
+            Some(n) => Ok(Some((n, net.received(self.id)?))),
+            None => Ok(None),
+        })
+    }
+
     /// Gives the next datagram to `put` without taking it and without waiting.
     pub fn try_peek_with(&self, room: usize, put: impl FnOnce(&[u8], SocketAddr)) -> io::Result<usize> {
         attempt(self.epoch, |net, _| net.peek_datagram(self.id, room, put))

@@ -373,6 +373,10 @@ impl Network {
         if found.is_some() {
             let socket = self.udp(id)?;
             let (_, payload) = socket.queue.pop_front().expect("seen above");
+            // One that is empty begins anew, where its memory was used a moment ago.
+            if socket.queue.is_empty() {
+                socket.queue.clear();
+            }
             socket.queued_bytes -= payload.len() + OVERHEAD_BYTES;
             self.buffers.give(payload);
         }
