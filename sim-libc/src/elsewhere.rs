@@ -267,6 +267,9 @@ pub mod sockets {
     }
 
     impl Idle {
+        /// Nothing is fetched.
+        pub fn look_ahead(&self, _ahead: Ahead) {}
+
         /// Ready: nothing is known of what it waits for.
         pub fn poll_ready(&self, _cx: &mut Context<'_>) -> Poll<()> {
             Poll::Ready(())
@@ -349,6 +352,21 @@ pub mod sockets {
     /// Not known.
     pub fn is_drained(_token: usize) -> bool {
         false
+    }
+
+    /// Where something lies: not kept.
+    #[derive(Clone, Debug, Default)]
+    pub struct Ahead(());
+
+    impl Ahead {
+        /// Not kept.
+        pub fn add<T: ?Sized>(&mut self, _value: &T) {}
+
+        /// Not kept.
+        pub fn add_shared<T>(&mut self, _value: &std::sync::Arc<T>) {}
+
+        /// There is nothing to ask for.
+        pub fn fetch(&self) {}
     }
 
     /// Not known.

@@ -10,6 +10,8 @@
 #![cfg_attr(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")), deny(unsafe_code))]
 #![warn(missing_docs)]
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+mod ahead;
 mod child;
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod descriptors;

@@ -6,7 +6,7 @@
 //! polled by the World and only knows its runtime.
 
 use super::task::{Acting, Tag};
-use super::{Idle, tokio};
+use super::{Ahead, Idle, tokio};
 use sim_core::time::Timer;
 use sim_core::{GroupId, Instant, Spawn, World, waiting_for};
 use std::any::Any;
@@ -36,6 +36,9 @@ pub trait Runtime {
     /// it does.
     fn turn(&self, residents: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Option<Idle>;
 
+    /// Adds where it lies.
+    fn lies(&self, ahead: &mut Ahead);
+
     /// Ends it and drops its tasks, without waiting for its threads.
     fn shut_down(&self);
 }
@@ -48,6 +51,8 @@ struct House {
     woken: Arc<AtomicBool>,
     /// Of the task that turns it.
     turning: RefCell<Option<Waker>>,
+    /// Whether somebody has moved in.
+    moved: Cell<bool>,
 }
 
 /// The houses of the machines' present incarnations.
@@ -71,9 +76,11 @@ impl Houses {
             residents: RefCell::default(),
             woken: Arc::default(),
             turning: RefCell::default(),
+            moved: Cell::new(true),
         });
         houses.0.borrow_mut().insert(group, house.clone());
-        let turning = Turning { house: house.clone(), group, until: Instant::NEVER, timer: None };
+        let turning =
+            Turning { house: house.clone(), group, until: Instant::NEVER, timer: None, ahead: Ahead::default() };
         let _lives_with_its_group = world.spawn_in(group, None, turning, Spawn::named("tokio runtime"));
         Some(house)
     }
@@ -82,10 +89,27 @@ impl Houses {
 impl House {
     fn admit(&self, resident: Rc<Resident>) {
         self.residents.borrow_mut().push(resident);
+        self.moved.set(true);
         self.woken.store(true, Relaxed);
         if let Some(turning) = self.turning.borrow().as_ref() {
             turning.wake_by_ref();
         }
+    }
+
+    /// Where all of it lies that a turn needs.
+    fn lies(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        ahead.add(self);
+        self.runtime.lies(&mut ahead);
+        ahead.add_shared(&self.woken);
+        for resident in &*self.residents.borrow() {
+            ahead.add(&**resident);
+            ahead.add_shared(&resident.woken);
+            if let Some(body) = &*resident.body.borrow() {
+                ahead.add(&**body);
+            }
+        }
+        ahead
     }
 
     /// Polls the residents that were woken. Returns whether there were any.
@@ -284,6 +308,8 @@ struct Turning {
     /// When the timer wakes it, if there is one.
     until: Instant,
     timer: Option<Timer>,
+    /// Where all of it lies that a turn needs.
+    ahead: Ahead,
 }
 
 impl Future for Turning {
@@ -291,6 +317,10 @@ impl Future for Turning {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // It was fetched when epoll was told of something, but not for a timer.
+        if World::current().is_some_and(|world| this.until <= world.now()) {
+            this.ahead.fetch();
+        }
         let house = &this.house;
         house.turning.borrow_mut().get_or_insert_with(|| cx.waker().clone());
         let turned = house.runtime.turn(&mut |cx| house.poll_residents(cx));
@@ -298,6 +328,12 @@ impl Future for Turning {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
+        if house.moved.replace(false) {
+            let mut ahead = house.lies();
+            ahead.add(this);
+            this.ahead = ahead;
+            idle.look_ahead(this.ahead.clone());
+        }
         let until = idle.until;
         // One that has not fired and is for the same time goes on.
         if until != this.until || World::current().is_some_and(|world| until <= world.now()) {

@@ -383,6 +383,57 @@ impl Handle {
             crate::__sim::Timers::clock_moves();
 ",
     },
+    // Of the levels of a wheel most are empty, and each lies elsewhere: only those are looked at that an entry was added to.
+    Hunk {
+        name: "which levels are in use",
+        file: "runtime/time/wheel/mod.rs",
+        anchor: "    elapsed: u64,\n",
+        replace: "    elapsed: u64,\n    sim_levels: std::cell::Cell<u8>,\n",
+    },
+    Hunk {
+        name: "no level is in use",
+        file: "runtime/time/wheel/mod.rs",
+        anchor: "            elapsed: 0,\n",
+        replace: "            elapsed: 0,\n            sim_levels: std::cell::Cell::new(0),\n",
+    },
+    Hunk {
+        name: "a level is in use",
+        file: "runtime/time/wheel/mod.rs",
+        anchor: "        // Get the level at which the entry should be stored\n",
+        replace: "\
+        self.sim_levels.set(self.sim_levels.get() | 1 << self.level_for(when));
+        // Get the level at which the entry should be stored
+",
+    },
+    Hunk {
+        name: "an entry of another level",
+        file: "runtime/time/wheel/mod.rs",
+        anchor: "                Err(expiration_tick) => {\n",
+        replace: "\
+                Err(expiration_tick) => {
+                    self.sim_levels.set((1 << NUM_LEVELS) - 1);
+",
+    },
+    Hunk {
+        name: "the first level in use",
+        file: "runtime/time/wheel/mod.rs",
+        anchor: "        // Check all levels\n",
+        replace: "\
+        if crate::__sim::on() {
+            let mut used = self.sim_levels.get();
+            let mut found = None;
+            while found.is_none() && used != 0 {
+                found = self.levels[used.trailing_zeros() as usize].next_expiration(self.elapsed);
+                if found.is_none() {
+                    used &= used - 1;
+                }
+            }
+            self.sim_levels.set(used);
+            return found;
+        }
+        // Check all levels
+",
+    },
     // A machine has no processes.
     Hunk {
         name: "orphans",

@@ -9,6 +9,7 @@
 //! and means the same. EPOLLWAKEUP is accepted and means nothing on a machine that never suspends.
 
 use super::{Answer, Description, Errno, IN, Id, Object, steps};
+use crate::ahead::{self, Ahead};
 use crate::threads;
 use sim_core::World;
 use std::cell::RefCell;
@@ -53,6 +54,8 @@ pub(crate) struct Epoll {
     free: RefCell<Vec<u32>>,
     by_target: RefCell<BTreeMap<(i32, Id), Place>>,
     ready: RefCell<VecDeque<Place>>,
+    /// What whoever waits for it will need.
+    ahead: RefCell<Ahead>,
 }
 
 pub(super) fn of(description: &Description) -> Answer<&Epoll> {
@@ -80,6 +83,13 @@ pub(super) fn told(own: &Description) -> Told {
     }
     let of_driver = ready.iter().any(|place| epoll.with_item(*place, |item| item.data) < Some(2));
     if of_driver { Told::OfDriver } else { Told::OfSources }
+}
+
+/// Has `ahead` fetched when an item may be ready.
+pub(super) fn look_ahead(own: &Description, ahead: Ahead) {
+    if let Ok(epoll) = of(own) {
+        *epoll.ahead.borrow_mut() = ahead;
+    }
 }
 
 /// Whether an item is told of whatever its description may be ready for.
@@ -116,10 +126,16 @@ impl Epoll {
             let wanted = asked != 0 && bits & (asked | ALWAYS) != 0;
             let link = wanted && !item.linked;
             item.linked |= wanted;
-            (wanted, link)
+            (wanted, link, item.data)
         });
-        let Some((wanted, link)) = wanted else { return };
+        let Some((wanted, link, data)) = wanted else { return };
         if link {
+            let ahead = epoll.ahead.borrow();
+            if !ahead.is_empty() {
+                ahead.fetch();
+                // A runtime's tokens are addresses.
+                ahead::fetch(data as usize, 3);
+            }
             epoll.ready.borrow_mut().push_back(place);
         }
         if wanted {

@@ -108,7 +108,6 @@ pub(crate) fn number(answer: Answer<impl TryInto<i64>>) -> i64 {
 }
 
 /// What stands behind a number.
-#[expect(clippy::large_enum_variant, reason = "most are sockets, and each is allocated by itself")]
 pub(crate) enum Object {
     Socket(Socket),
     Pipe(PipeEnd),

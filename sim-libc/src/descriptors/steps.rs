@@ -4,6 +4,7 @@
 
 use super::epoll::{self, Told};
 use super::{Description, ERR, HUP, READ_HUP};
+use crate::ahead::Ahead;
 use sim_core::{Instant, World};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -356,6 +357,15 @@ pub fn unparks(place: usize) {
 }
 
 impl Idle {
+    /// Has `ahead` fetched when there is something to tell.
+    pub fn look_ahead(&self, ahead: Ahead) {
+        if let Waited::Epoll(epoll) = &self.waits_for
+            && let Some(own) = epoll.upgrade()
+        {
+            epoll::look_ahead(&own, ahead);
+        }
+    }
+
     /// Ready when what it waits for has happened, or never will. The deadline is the caller's.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(world) = World::current() else { return Poll::Ready(()) };

@@ -17,6 +17,7 @@ mod tcp;
 mod udp;
 mod unix;
 
+pub use crate::ahead::Ahead;
 use crate::descriptors::steps::has_read;
 pub use crate::descriptors::steps::{
     Event, Idle, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,

@@ -270,6 +270,12 @@ impl Network {
         if socket.peers.get(socket.last as usize).is_some_and(|p| p.to == to) {
             return Ok(Some(socket.last));
         }
+        // Programs go round: mostly it is the next one.
+        let next = if (socket.last as usize) + 1 < socket.peers.len() { socket.last + 1 } else { 0 };
+        if socket.peers.get(next as usize).is_some_and(|p| p.to == to) {
+            socket.last = next;
+            return Ok(Some(next));
+        }
         if let Some(found) = socket.by_addr.get(&(to.ip(), to.port())) {
             socket.last = *found;
             return Ok(Some(*found));

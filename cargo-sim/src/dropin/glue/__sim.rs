@@ -33,7 +33,7 @@ pub(crate) unsafe fn handle_signal(signal: i32, handler: impl Fn() + Send + Sync
 #[cfg(feature = "rt")]
 mod machine {
     use crate::runtime::{Builder, Handle, Runtime};
-    use ::sim::drop_in::{Idle, Steps, step};
+    use ::sim::drop_in::{Ahead, Idle, Steps, step};
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
     use std::task::{Context, Poll};
@@ -82,6 +82,11 @@ mod machine {
                     self.handle.inner.as_current_thread().sim_wake_root();
                 },
             )
+        }
+
+        fn lies(&self, ahead: &mut Ahead) {
+            ahead.add(self);
+            ahead.add_shared(self.handle.inner.as_current_thread());
         }
 
         fn shut_down(&self) {
