@@ -115,7 +115,7 @@ impl House {
     /// Polls the residents that were woken. Returns whether there were any.
     fn poll_residents(&self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        if !self.woken.swap(false, Relaxed) {
+        if !take(&self.woken) {
             return any;
         }
         let mut i = 0;
@@ -123,7 +123,7 @@ impl House {
             // One at a time: a resident may admit others.
             let Some(resident) = self.residents.borrow().get(i).cloned() else { return any };
             i += 1;
-            if !resident.woken.flag.swap(false, Relaxed) {
+            if !take(&resident.woken.flag) {
                 continue;
             }
             any = true;
@@ -133,6 +133,15 @@ impl House {
             }
         }
     }
+}
+
+/// Whether it was set. One thread of a run runs at a time: nothing has to be exchanged in one step.
+fn take(flag: &AtomicBool) -> bool {
+    let set = flag.load(Relaxed);
+    if set {
+        flag.store(false, Relaxed);
+    }
+    set
 }
 
 /// A program on a machine.

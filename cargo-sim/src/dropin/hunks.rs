@@ -233,8 +233,11 @@ impl<F: FnOnce(u8) -> Tick> SimTick for F {
 
 impl Handle {
     pub(crate) fn sim_tell(&self, event: crate::__sim::Event) {
-        static TURNS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
-        let turn = TURNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+        static TURNS: AtomicU8 = AtomicU8::new(0);
+        let turn = TURNS.load(Relaxed);
+        TURNS.store(turn.wrapping_add(1), Relaxed);
         let mut ready = Ready::EMPTY;
         for (is, what) in [
             (event.readable, Ready::READABLE),
@@ -382,6 +385,43 @@ impl Handle {
         pub(crate) fn advance(&self, duration: Duration) -> Result<(), &'static str> {
             crate::__sim::Timers::clock_moves();
 ",
+    },
+    // One thread of a run runs at a time: nothing has to be exchanged in one step. On the way into a turn and out of it that
+    // is much of the time.
+    Hunk {
+        name: "a wake of the root",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "        self.shared.woken.swap(false, AcqRel)",
+        replace: "\
+        if crate::__sim::is_stepped() {
+            let woken = self.shared.woken.load(std::sync::atomic::Ordering::Relaxed);
+            self.shared.woken.store(false, std::sync::atomic::Ordering::Relaxed);
+            return woken;
+        }
+        self.shared.woken.swap(false, AcqRel)",
+    },
+    Hunk {
+        name: "a core that changes hands",
+        file: "util/atomic_cell.rs",
+        anchor: "        let old = self.data.swap(to_raw(val), AcqRel);",
+        replace: "\
+        if crate::__sim::on() {
+            let old = self.data.load(std::sync::atomic::Ordering::Relaxed);
+            self.data.store(to_raw(val), std::sync::atomic::Ordering::Relaxed);
+            return from_raw(old);
+        }
+        let old = self.data.swap(to_raw(val), AcqRel);",
+    },
+    // Nobody else waits for a machine's core.
+    Hunk {
+        name: "a core that is free",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "            // Wake up other possible threads that could steal the driver.",
+        replace: "\
+            if crate::__sim::is_stepped() {
+                return;
+            }
+            // Wake up other possible threads that could steal the driver.",
     },
     // Of the levels of a wheel most are empty, and each lies elsewhere: only those are looked at that an entry was added to.
     Hunk {
