@@ -265,8 +265,8 @@ impl Node {
         disk_operations(self.id, count).await;
     }
 
-    /// The machine falls silent and loses what its disk had not made durable. Peers hear nothing; once it is on again,
-    /// old connections are reset.
+    /// The machine falls silent and loses what its disk had not made durable, also if its program has ended before. Peers hear
+    /// nothing; once it is on again, old connections are reset.
     pub fn power_off(&self) {
         world().end_node(self.id, Death::PowerOff);
     }

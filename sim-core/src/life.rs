@@ -182,13 +182,16 @@ impl World {
         self.actor.set(before);
     }
 
-    /// Ends the programs of a node. A node that has ended already ends no second time.
+    /// Ends the programs of a node. A node that has ended already ends no second time; but one whose programs ended, or were
+    /// killed, has power yet, and can lose it.
     pub fn end_node(&self, node: NodeId, how: Death) {
         assert!(node != NodeId::OUTSIDE, "the outside is no machine");
         {
             let mut nodes = self.nodes.borrow_mut();
             let n = &mut nodes[node.0 as usize];
-            if matches!(n.state, State::Dead(_)) {
+            if let State::Dead(before) = n.state
+                && (before == Death::PowerOff || how != Death::PowerOff)
+            {
                 return;
             }
             n.state = State::Dead(how);
