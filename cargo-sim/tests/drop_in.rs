@@ -424,6 +424,15 @@ fn a_project_without_a_tokio_is_built_as_it_is_and_that_is_said() {
     says(&said, "test app::plain ... ok");
 }
 
+/// A dependency on tokio had just been added, and the lock file did not name it yet: the tests ran for real, once.
+#[test]
+fn a_lock_that_is_older_than_the_manifest_does_not_say_that_there_is_no_tokio() {
+    let project = Project::new("old-lock");
+    let lock = "version = 3\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n";
+    project.package("tokio = \"1\"").vendored("tokio", "1.8.1").file("Cargo.lock", lock);
+    says(&project.refusal(&["test", "--offline"]), "(app -> tokio 1.8.1), and only tokio 1.32 and newer");
+}
+
 /// Two at a time made one shadow together: what one wrote the other removed.
 #[test]
 fn one_project_is_prepared_by_one_at_a_time() {

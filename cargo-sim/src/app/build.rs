@@ -139,9 +139,11 @@ fn names(packages: &[&Package]) -> String {
     packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Spares a resolution.
+/// Spares a resolution. A lock that lacks what a manifest asks for is older than that, and says nothing.
 fn locked_without_tokio(project: &Metadata) -> bool {
-    fs::read_to_string(project.workspace_root.join("Cargo.lock")).is_ok_and(|lock| !lock.contains("name = \"tokio\""))
+    let Ok(lock) = fs::read_to_string(project.workspace_root.join("Cargo.lock")) else { return false };
+    let has = |name: &str| lock.contains(&format!("name = \"{name}\""));
+    !has("tokio") && project.members().flat_map(|member| &member.dependencies).all(|asked| has(&asked.name))
 }
 
 /// How the project is to be resolved.
