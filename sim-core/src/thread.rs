@@ -19,7 +19,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
 
 /// What a thread that yields lets pass, so that those who wait for a time get their turn. One that yields on and on, while
 /// nothing happens, waits for a time itself or for somebody who does: each [`PATIENCE`] yields this doubles, up to a
@@ -296,36 +295,43 @@ impl World {
     }
 
     /// Whether anything is ready to run beside the running thread.
+    #[inline]
     pub fn others_ready(&self) -> bool {
         !self.scheduler.borrow().ready.is_empty()
     }
 
-    /// Lets `time` pass for the running thread as if it had waited, if nothing else can happen meanwhile: nothing is ready, and
-    /// no event comes until then. False, and no time has passed, if something can.
-    pub fn passes_alone(&'static self, time: Duration) -> bool {
-        let at = self.now() + time;
-        if self.others_ready()
-            || self.stopped.get()
-            || at > Instant::ZERO + self.settings.borrow().time_limit
-            || waker::woken_from_elsewhere(self.number())
-        {
-            return false;
+    /// Until when nothing can happen but what the running thread does: nothing is ready, and no event comes until then. `None` if
+    /// something can happen now.
+    #[inline]
+    pub fn alone_until(&self) -> Option<Instant> {
+        if self.others_ready() || self.stopped.get() || waker::is_woken_from_elsewhere(self.number()) {
+            return None;
         }
+        let limit = Instant::ZERO + self.settings.borrow().time_limit;
+        match self.core.borrow_mut().events.next_at() {
+            Some(next) if next <= self.now() => None,
+            Some(next) => Some(limit.min(Instant(next.0 - 1))),
+            None => Some(limit),
+        }
+    }
+
+    /// Lets time pass until `at` as if the running thread had waited, which nobody would have seen: it is
+    /// [alone until then](Self::alone_until).
+    #[inline]
+    pub fn pass_alone(&'static self, at: Instant) {
         let steps = {
             let mut core = self.core.borrow_mut();
-            if core.events.next_at().is_some_and(|next| next <= at) {
-                return false;
-            }
             core.trace.step(at.0);
             core.trace.steps()
         };
-        self.now.set(at.0);
-        self.polls_at_instant.set(0);
+        if at > self.now() {
+            self.now.set(at.0);
+            self.polls_at_instant.set(0);
+        }
         if steps & 1023 == 0 {
-            self.check_limits(0, steps);
+            self.check_limits(self.polls_at_instant.get(), steps);
         }
         self.count_switch(self.running_thread());
-        true
     }
 
     // ---- order ----------------------------------------------------------------------------------------------------

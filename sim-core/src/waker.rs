@@ -50,6 +50,12 @@ pub(crate) fn woken_from_elsewhere(world: u16) -> bool {
     entry(world).compare_exchange(world as u32, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
+/// The same, which it stays: for callers that are not idle.
+#[inline]
+pub(crate) fn is_woken_from_elsewhere(world: u16) -> bool {
+    entry(world).load(Ordering::Relaxed) == world as u32
+}
+
 /// A waker for `task`.
 #[allow(unsafe_code)]
 pub(crate) fn waker(task: u64) -> Waker {

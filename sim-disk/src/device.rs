@@ -203,19 +203,9 @@ impl Disk {
     /// Draws how a system call of `node` goes. It takes effect by [`end`](Self::end), or when it was
     /// [submitted](Self::submit_begun) so.
     pub fn begin(&mut self, node: NodeId, op: &Op, cx: &mut DeviceCx<'_>) -> Result<Begun, Errno> {
-        self.draw(node, op.file(), op.path(), &op.outline(), cx)
-    }
-
-    /// The same for a write of so many bytes, at the cursor or at `at`, that are not to be copied before they must.
-    pub fn begin_write(
-        &mut self,
-        node: NodeId,
-        file: FileId,
-        at: Option<u64>,
-        bytes: usize,
-        cx: &mut DeviceCx<'_>,
-    ) -> Result<Begun, Errno> {
-        self.draw(node, Some(file), b"/", &Outline::of_write(at, bytes as u64), cx)
+        let outline = op.outline();
+        let (open, syncs) = self.subject(node, op.file(), outline.name)?;
+        Ok(Begun(self.draw(node, open, op.path(), &outline, syncs, cx)))
     }
 
     /// A system call takes effect that began in this way, for a caller that has let its time pass or will.
@@ -223,36 +213,74 @@ impl Disk {
         self.perform(node, op, begun.0.course, cx)
     }
 
-    /// The same for a write: how many bytes were written.
-    pub fn end_write(
+    /// The same as [`call`](Self::call) for a write, at the cursor or at a place: how many bytes were written.
+    pub fn call_write(
         &mut self,
         node: NodeId,
-        (file, at, bytes): (FileId, Option<u64>, &[u8]),
-        begun: Begun,
+        file: FileId,
+        at: Option<u64>,
+        bytes: &[u8],
         cx: &mut DeviceCx<'_>,
-    ) -> Result<usize, Errno> {
-        self.write(node, (file, at, bytes), begun.0.course, cx)
+    ) -> (Duration, Result<usize, Errno>) {
+        let outline = Outline::of_write(at, bytes.len() as u64);
+        let (open, syncs) = match self.subject(node, Some(file), outline.name) {
+            Ok(found) => found,
+            Err(error) => return (Duration::ZERO, Err(error)),
+        };
+        let drawn = self.draw(node, open, b"/", &outline, syncs, cx);
+        (drawn.latency, self.write(node, file, at, bytes, &drawn.course, cx))
+    }
+
+    /// Begins a write, at the cursor or at a place. It takes effect at once if `now` says so of how long it takes: how many bytes
+    /// were written then, else how it goes on.
+    pub fn write_if(
+        &mut self,
+        node: NodeId,
+        file: FileId,
+        at: Option<u64>,
+        bytes: &[u8],
+        now: impl FnOnce(Duration, &mut DeviceCx<'_>) -> bool,
+        cx: &mut DeviceCx<'_>,
+    ) -> (Duration, Result<Result<usize, Begun>, Errno>) {
+        let Some(open) = self.file(file).filter(|open| open.node == node) else {
+            return (Duration::ZERO, Err(Errno::EBADF));
+        };
+        let (inode, syncs) = (open.inode, open.how.syncs);
+        let outline = Outline::of_write(at, bytes.len() as u64);
+        // Not moved while it is as it was drawn: it has just been written, field by field.
+        let drawn = self.draw(node, Some(inode), b"/", &outline, syncs, cx);
+        let answer = match now(drawn.latency, cx) {
+            true => self.write(node, file, at, bytes, &drawn.course, cx).map(Ok),
+            false => return (drawn.latency, Ok(Err(Begun(drawn)))),
+        };
+        (drawn.latency, answer)
+    }
+
+    /// The file that a call of the node is about, and what its writes sync.
+    fn subject(
+        &mut self,
+        node: NodeId,
+        file: Option<FileId>,
+        name: &str,
+    ) -> Result<(Option<InodeId>, WriteSync), Errno> {
+        let Some(file) = file else { return Ok((None, WriteSync::Nothing)) };
+        let open = self.file(file).ok_or(Errno::EBADF)?;
+        assert!(open.node == node, "{name}: a program used a file that a program of another node opened");
+        Ok((Some(open.inode), open.how.syncs))
     }
 
     /// Asks how long an operation takes, how it ends, and what it meets.
     fn draw(
         &mut self,
         node: NodeId,
-        file: Option<FileId>,
+        open: Option<InodeId>,
         path: &[u8],
         op: &Outline,
+        syncs: WriteSync,
         cx: &mut DeviceCx<'_>,
-    ) -> Result<Begun, Errno> {
-        let (open, syncs) = match file {
-            Some(file) => {
-                let open = self.file(file).ok_or(Errno::EBADF)?;
-                assert!(open.node == node, "{}: a program used a file that a program of another node opened", op.name);
-                (Some(open.inode), open.how.syncs)
-            }
-            None => (None, WriteSync::Nothing),
-        };
+    ) -> Drawn {
         if node == NodeId::OUTSIDE {
-            return Ok(Begun(Drawn::CALM));
+            return Drawn::CALM;
         }
         // What a sync covers, it covers from here on.
         if op.class == Class::Sync {
@@ -260,7 +288,7 @@ impl Disk {
         }
         let drive = self.drive(node);
         let subject = open.unwrap_or_else(|| drive.volume.subject(path));
-        Ok(Begun(drive.draw(node, op, subject, syncs, cx)))
+        drive.draw(node, op, subject, syncs, cx)
     }
 
     /// The answer of an operation, once; until then `waker` is kept and woken when there is one. An operation that died
@@ -343,10 +371,10 @@ impl Disk {
     fn perform(&mut self, node: NodeId, op: Op, course: Course, cx: &mut DeviceCx<'_>) -> Result<Reply, Errno> {
         match op {
             Op::Write(file, bytes) => {
-                return self.write(node, (file, None, &bytes), course, cx).map(|n| Reply::Count(n as u64));
+                return self.write(node, file, None, &bytes, &course, cx).map(|n| Reply::Count(n as u64));
             }
             Op::WriteAt(file, at, bytes) => {
-                return self.write(node, (file, Some(at), &bytes), course, cx).map(|n| Reply::Count(n as u64));
+                return self.write(node, file, Some(at), &bytes, &course, cx).map(|n| Reply::Count(n as u64));
             }
             _ => {}
         }
@@ -374,17 +402,19 @@ impl Disk {
     fn write(
         &mut self,
         node: NodeId,
-        (file, at, bytes): (FileId, Option<u64>, &[u8]),
-        course: Course,
+        file: FileId,
+        at: Option<u64>,
+        bytes: &[u8],
+        course: &Course,
         cx: &mut DeviceCx<'_>,
     ) -> Result<usize, Errno> {
         let Some(maps) = self.maps.clone() else {
-            let (place, done) = self.write_there(node, (file, at, bytes), course, cx);
+            let (place, done) = self.write_there(node, file, at, bytes, course, cx);
             return done.map(|()| (place.end - place.start) as usize);
         };
         let inode = self.file(file).ok_or(Errno::EBADF)?.inode;
         self.gather(node, Some(inode), cx.now);
-        let (place, done) = self.write_there(node, (file, at, bytes), course, cx);
+        let (place, done) = self.write_there(node, file, at, bytes, course, cx);
         maps.show(node, Some(inode), &self.drive(node).volume, place.clone());
         done.map(|()| (place.end - place.start) as usize)
     }
@@ -393,8 +423,10 @@ impl Disk {
     fn write_there(
         &mut self,
         node: NodeId,
-        (file, at, bytes): (FileId, Option<u64>, &[u8]),
-        course: Course,
+        file: FileId,
+        at: Option<u64>,
+        bytes: &[u8],
+        course: &Course,
         cx: &mut DeviceCx<'_>,
     ) -> (Range<u64>, Result<(), Errno>) {
         let number = self.number;

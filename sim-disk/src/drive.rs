@@ -148,8 +148,8 @@ impl Drive {
     ) -> Drawn {
         self.operations += 1;
         let begun = self.operations;
-        for (_, waker) in self.awaited.extract_if(.., |(count, _)| *count <= begun) {
-            cx.wake(waker);
+        if !self.awaited.is_empty() {
+            self.awaited.extract_if(.., |(count, _)| *count <= begun).for_each(|(_, waker)| cx.wake(waker));
         }
         let (volume, faults) = (&mut self.volume, &self.faults);
         let (file_key, n) = volume.next_operation(subject);

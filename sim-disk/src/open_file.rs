@@ -121,7 +121,10 @@ impl Disk {
     /// fcntl(2), F_SETFL with or without O_APPEND.
     pub fn set_append(&mut self, file: FileId, append: bool) -> Result<(), Errno> {
         let how = &mut self.file(file).ok_or(Errno::EBADF)?.how;
-        how.append = append && how.write;
+        // Mostly it is so already.
+        if how.append != (append && how.write) {
+            how.append = append && how.write;
+        }
         Ok(())
     }
 

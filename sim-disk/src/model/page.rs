@@ -245,14 +245,15 @@ impl Page {
             self.mend(offset..offset + bytes.len());
         }
         if bytes.len() == PAGE {
-            // Pushed before the bytes are copied: what is moved just after so many stores waits for them all.
-            self.changes.push(Change { first: seq, seq, what: What::Cut(0) });
+            self.thin(spare);
+            // Made in its place, and before the bytes are copied: what is moved just after so many stores waits for them all.
+            self.changes.resize_with(self.changes.len() + 1, || Change { first: seq, seq, what: What::Cut(0) });
             let block = spare.block(bytes);
             self.now = Some(block.clone());
             if let Some(last) = self.changes.last_mut() {
                 last.what = What::Whole(block);
             }
-            return self.thin(spare);
+            return;
         }
         // The first write after a sync copies: the old block stays behind as the durable one.
         Rc::make_mut(self.now.get_or_insert_with(zeros))[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -260,22 +261,24 @@ impl Page {
     }
 
     /// A page that is written whole again and again keeps what is durable, the newest, and a few versions in between, the rarer
-    /// the older: a power loss leaves none of the others.
+    /// the older: a power loss leaves none of the others. Before it is written whole once more.
     fn thin(&mut self, spare: &mut Spare) {
         let whole = |c: &Change| matches!(c.what, What::Whole(_));
-        let Some(from) = self.changes.len().checked_sub(WHOLE_MOST + 1).filter(|from| *from >= self.stranded) else {
+        let Some(from) = self.changes.len().checked_sub(WHOLE_MOST).filter(|from| *from >= self.stranded) else {
             return;
         };
-        if !self.changes[from..].iter().all(whole) {
+        let last = &mut self.changes[from..];
+        if !last.iter().all(whole) {
             return;
         }
-        for i in (from..from + WHOLE_MOST / 2).rev().map(|i| 2 * i - from) {
-            let older = self.changes.remove(i);
-            self.changes[i].first = older.first;
-            if let What::Whole(block) = older.what {
+        for i in 0..WHOLE_MOST / 2 {
+            last[2 * i + 1].first = last[2 * i].first;
+            if let What::Whole(block) = std::mem::replace(&mut last[2 * i].what, What::Cut(0)) {
                 spare.keep(block);
             }
+            last.swap(i, 2 * i + 1);
         }
+        self.changes.truncate(from + WHOLE_MOST / 2);
     }
 
     /// A truncation cut the page from `from` on.

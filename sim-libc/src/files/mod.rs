@@ -40,12 +40,13 @@ pub(crate) mod temporary;
 
 use crate::descriptors::{Answer, Errno};
 use crate::{interpose, raw, threads};
-use sim_core::{DeviceCx, GroupId, NodeId, World};
+use sim_core::{DeviceCx, GroupId, Instant, NodeId, World};
 use sim_disk::{Begun, Disk, FileId, InodeId, Op, OpenHow, Reply, User, Volume};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// The disks of a run whose programs ask libc for files: over the real tree, for the real user.
 pub fn disk() -> Disk {
@@ -117,23 +118,66 @@ fn perform(world: &'static World, op: Op) -> Answer<Reply> {
     if !world.actor_lives() {
         return Err(Errno(libc::EIO));
     }
-    let node = world.acting_node();
-    if takes_no_wait(world) {
-        let (took, answer) = with_disk(world, |disk, cx| disk.call(node, op, cx));
-        world.spend(took);
-        return Ok(answer?);
+    let (node, time) = (world.acting_node(), Time::of(world));
+    let (took, done) = with_disk(world, |disk, cx| -> Answer<_> {
+        let begun = disk.begin(node, &op, cx)?;
+        let takes = begun.takes();
+        Ok(match time.passes(takes, cx) {
+            true => (takes, Ok(disk.end(node, op, begun, cx))),
+            false => (takes, Err((op, begun))),
+        })
+    })?;
+    match done {
+        Ok(answer) => {
+            time.pass(world, took);
+            Ok(answer?)
+        }
+        Err((op, begun)) => await_reply(world, op, begun),
     }
-    let begun = with_disk(world, |disk, cx| disk.begin(node, &op, cx))?;
-    if world.passes_alone(begun.takes()) {
-        return Ok(with_disk(world, |disk, cx| disk.end(node, op, begun, cx))?);
-    }
-    await_reply(world, op, begun)
 }
 
-/// Whether the calling thread does not stand still while the disk is at work: the body of a test, and a task where nobody could
-/// run meanwhile.
-fn takes_no_wait(world: &World) -> bool {
-    world.acting_node() == NodeId::OUTSIDE || !threads::stands_still(world)
+/// How the time of a call passes.
+#[derive(Clone, Copy)]
+enum Time {
+    /// The caller does not stand still while the disk is at work: the body of a test, and a task where nobody could run
+    /// meanwhile.
+    IsSpent,
+    /// The caller is alone until then: nobody would see it wait.
+    Alone(Instant),
+    /// Others may do something meanwhile.
+    IsShared,
+}
+
+impl Time {
+    fn of(world: &World) -> Time {
+        if world.acting_node() == NodeId::OUTSIDE || !threads::stands_still(world) {
+            return Time::IsSpent;
+        }
+        world.alone_until().map_or(Time::IsShared, Time::Alone)
+    }
+
+    /// Whether a call that takes so long takes effect before anybody else does anything. If it is to be the end of that time, it is
+    /// from here on.
+    fn passes(self, takes: Duration, cx: &mut DeviceCx<'_>) -> bool {
+        let end = cx.now + takes;
+        match self {
+            Time::IsSpent => true,
+            // Somebody may wait for an operation to begin.
+            Time::Alone(until) if end <= until && cx.wakes.is_empty() => {
+                cx.now = end;
+                true
+            }
+            Time::Alone(_) | Time::IsShared => false,
+        }
+    }
+
+    /// So long a call has taken.
+    fn pass(self, world: &'static World, took: Duration) {
+        match self {
+            Time::Alone(_) => world.pass_alone(world.now() + took),
+            Time::IsSpent | Time::IsShared => world.spend(took),
+        }
+    }
 }
 
 /// Waits for the answer of a call that has begun at this instant.

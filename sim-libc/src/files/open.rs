@@ -4,7 +4,7 @@
 //! it, they are read from the kernel, which takes no time. All else about it (times, permissions, locks) is the disk's.
 
 use super::calls::kernel;
-use super::{await_reply, inode_of, perform, takes_no_wait, with_disk, with_volume};
+use super::{Time, await_reply, inode_of, perform, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
 use crate::{raw, threads};
@@ -13,6 +13,7 @@ use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply, Stat}
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// An open file or directory; closed with its last descriptor.
 pub(crate) struct OpenFile {
@@ -119,32 +120,28 @@ impl OpenFile {
         if at.is_some_and(|at| at > i64::MAX as u64) {
             return Err(Errno::INVALID);
         }
-        if !world.actor_lives() {
-            return Err(Errno(libc::EIO));
-        }
+        // The dead have no descriptors that would lead here.
         let (node, file) = (world.acting_node(), self.file);
-        let begin = |disk: &mut Disk, cx: &mut DeviceCx<'_>| -> Answer<_> {
-            if disk.node_of(file) != Some(node) {
-                return Err(Errno::BAD);
+        let time = Time::of(world);
+        let (took, written) = with_disk(world, |disk, cx| {
+            if let Some(append) = append
+                && let Err(error) = disk.set_append(file, append)
+            {
+                return (Duration::ZERO, Err(error));
             }
-            if let Some(append) = append {
-                disk.set_append(file, append)?;
+            disk.write_if(node, file, at, bytes, |takes, cx| time.passes(takes, cx), cx)
+        });
+        let begun = match written {
+            Ok(Err(begun)) => begun,
+            Ok(Ok(n)) => {
+                time.pass(world, took);
+                return Ok(n);
             }
-            Ok(disk.begin_write(node, file, at, bytes.len(), cx)?)
+            Err(error) => {
+                time.pass(world, took);
+                return Err(error.into());
+            }
         };
-        let end = |disk: &mut Disk, begun, cx: &mut DeviceCx<'_>| disk.end_write(node, (file, at, bytes), begun, cx);
-        if takes_no_wait(world) {
-            let (took, written) = with_disk(world, |disk, cx| -> Answer<_> {
-                let begun = begin(disk, cx)?;
-                Ok((begun.takes(), end(disk, begun, cx)))
-            })?;
-            world.spend(took);
-            return Ok(written?);
-        }
-        let begun = with_disk(world, begin)?;
-        if world.passes_alone(begun.takes()) {
-            return Ok(with_disk(world, |disk, cx| end(disk, begun, cx))?);
-        }
         let op = match at {
             None => Op::Write(file, bytes.to_vec()),
             Some(at) => Op::WriteAt(file, at, bytes.to_vec()),
