@@ -650,6 +650,31 @@ pub(crate) fn globals() -> &'static Globals {
 
 fn sim_globals_of_the_process() -> &'static Globals",
     },
+    // Of its sixty-odd signals a machine mostly waits for none: a channel is made for those that it does wait for.
+    Hunk {
+        name: "who listens to a signal",
+        file: "signal/registry.rs",
+        anchor: "    tx: watch::Sender<()>,",
+        replace: "    tx: std::sync::OnceLock<watch::Sender<()>>,",
+    },
+    Hunk {
+        name: "nobody listens to a signal",
+        file: "signal/registry.rs",
+        anchor: "        let (tx, _rx) = watch::channel(());\n",
+        replace: "        let tx = std::sync::OnceLock::new();\n",
+    },
+    Hunk {
+        name: "the first who listens to a signal",
+        file: "signal/registry.rs",
+        anchor: "            .tx\n            .subscribe()",
+        replace: "            .tx\n            .get_or_init(|| watch::channel(()).0)\n            .subscribe()",
+    },
+    Hunk {
+        name: "a signal to those who listen",
+        file: "signal/registry.rs",
+        anchor: "event_info.tx.send(()).is_ok()",
+        replace: "event_info.tx.get().is_some_and(|tx| tx.send(()).is_ok())",
+    },
     Hunk {
         name: "a handler of a signal",
         file: "signal/unix.rs",

@@ -42,7 +42,11 @@ mod machine {
 
     impl ::sim::drop_in::Tokio for Generated {
         fn runtime(&self) -> Rc<dyn ::sim::drop_in::Runtime> {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a simulated machine has what it needs");
+            let mut builder = Builder::new_current_thread();
+            // Events are mostly told without the buffer for them, which is more than half of the memory of a machine.
+            #[cfg(any(feature = "net", feature = "process", feature = "signal"))]
+            builder.max_io_events_per_tick(32);
+            let runtime = builder.enable_all().build().expect("a simulated machine has what it needs");
             let handle = runtime.handle().clone();
             Rc::new(Machine { runtime: RefCell::new(Some(runtime)), handle, steps: Steps::default(), turned: Cell::new(false) })
         }
