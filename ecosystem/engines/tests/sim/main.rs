@@ -70,7 +70,7 @@ struct Cell {
     operations: Operations,
     /// Whether the disk says that it synced what it did not.
     lies: bool,
-    /// A file that the engine assumes to be truncated wholly or not at all.
+    /// A file whose truncation must be one step.
     truncates: Option<&'static str>,
     /// Puts the engine's static memory back to what it was.
     forgets: Option<fn()>,
@@ -259,7 +259,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Starts the machine and cuts its power at this moment. Says whether the run
-/// goes on: it does not where the disk broke what the engine assumes of disks, nor after a known error.
+/// goes on: it does not where a truncation that must be one step was taken apart, nor after a known error.
 async fn start(sim: Sim, db: Node, cell: Cell, journal: &Arc<Journal>, more: u32, moment: Moment) -> bool {
     let (done, mut served) = oneshot::channel();
     *journal.order.lock().unwrap() = Some((journal.begun.load(Relaxed) + more, done));
@@ -430,8 +430,7 @@ mod sqlite {
             loses: Loses::TheLast,
             ..ROLLBACK
         };
-        // Atomic Commit In SQLite, 3.11: "Truncating a file to zero length, like deleting a file, is assumed to be an
-        // atomic operation".
+        // The truncation is the commit (sqlite.org/pragma.html#pragma_journal_mode): one step only where truncations are.
         truncate_full: Cell {
             open: |path| open(path, Settings { journal: "TRUNCATE", synchronous: "FULL", exclusive: false }),
             truncates: Some("/tmp/store-journal"),
