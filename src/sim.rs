@@ -257,7 +257,8 @@ impl Node {
 
     /// Waits until the programs of this machine have begun `count` more operations on its disk: the last of them is under way
     /// then. Asked from outside the machines, as the body of a test does, nothing comes between: a power loss that follows
-    /// strikes within that operation.
+    /// strikes within that operation. (Where a machine's own thread makes the call inside a poll, as with `std::fs` in an async
+    /// function, it has taken effect by then.)
     ///
     /// Operations are what programs wait for: an open, a read, a write, a sync, a rename and so on, of all incarnations. If they
     /// begin fewer, this waits forever.

@@ -118,6 +118,15 @@ impl World {
         self.nodes.borrow()[node.0 as usize].incarnation
     }
 
+    /// Which incarnation of the acting node acts: of those that have ended, code may run on for a while.
+    pub fn acting_incarnation(&self) -> u32 {
+        let (node, group) = (self.acting_node(), self.acting_group());
+        if group == self.node_group(node) {
+            return self.incarnation(node);
+        }
+        self.groups.borrow().iter().take(group.0 as usize).filter(|(of, _)| *of == node).count() as u32
+    }
+
     /// The tasks of a node's present incarnation.
     pub fn node_group(&self, node: NodeId) -> GroupId {
         self.nodes.borrow()[node.0 as usize].group

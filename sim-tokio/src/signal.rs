@@ -1,7 +1,4 @@
-//! Signals to the program of a node. A test sends them with `World::send_signal`.
-//!
-//! # Simulation
-//! Absent: sending signals with `kill`, which would need processes.
+//! Signals to the program of a node. A test sends them with `World::send_signal`, and on Linux a program to itself with kill(2).
 
 use crate::runtime::current::NO_RUNTIME;
 use sim_core::World;

@@ -5,7 +5,7 @@ use sim_core::{GroupId, World};
 use std::any::Any;
 use std::cell::RefCell;
 
-/// By incarnation and kind. They live as long as the process, as tokio's own do; a process makes one run.
+/// By incarnation and kind. They live as long as the process, as tokio's own do.
 #[derive(Default)]
 struct Statics(RefCell<Vec<(GroupId, &'static (dyn Any + Send + Sync))>>);
 
@@ -21,11 +21,9 @@ pub fn of_incarnation<T: Send + Sync + 'static>(new: impl FnOnce() -> T) -> Opti
     }))
 }
 
-/// Lets `handler` hear of a signal to the acting machine. False outside a run: then it is the process's.
-pub fn handle_signal(signal: i32, handler: &'static (dyn Fn() + Send + Sync)) -> bool {
-    let world = World::current();
-    if let Some(world) = world {
+/// Lets `handler` hear of a signal to the acting machine. Outside a run there is none.
+pub fn handle_signal(signal: i32, handler: impl Fn() + 'static) {
+    if let Some(world) = World::current() {
         world.handle_signal(Signal(signal), handler);
     }
-    world.is_some()
 }

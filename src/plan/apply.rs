@@ -141,6 +141,11 @@ fn runs(world: &World, node: NodeId) -> bool {
     matches!(world.node_state(node), State::Running | State::Paused)
 }
 
+/// Whether a power loss takes something: also from a machine whose programs have ended.
+fn has_power(world: &World, node: NodeId) -> bool {
+    runs(world, node) || matches!(world.node_state(node), State::Dead(Death::Exit | Death::Kill))
+}
+
 /// One fault from its beginning to its end.
 async fn strike(planned: Planned, begin: Instant) {
     let world = world();
@@ -210,12 +215,18 @@ fn apply(world: &'static World, state: &PlanState, fault: &Fault) {
             set_link(world, state, from, to);
         }
         Kind::Loss { from, to, .. } => set_link(world, state, id_of(world, from), id_of(world, to)),
-        Kind::Kill { node } | Kind::PowerCycle { node } => {
+        Kind::Kill { node } => {
             let id = id_of(world, node);
             if runs(world, id) {
                 fired(id);
-                let how = if matches!(fault.kind, Kind::Kill { .. }) { Death::Kill } else { Death::PowerOff };
-                world.end_node(id, how);
+                world.end_node(id, Death::Kill);
+            }
+        }
+        Kind::PowerCycle { node } => {
+            let id = id_of(world, node);
+            if has_power(world, id) {
+                fired(id);
+                world.end_node(id, Death::PowerOff);
             }
         }
         // `strike` waits for the operation.
@@ -254,7 +265,7 @@ fn apply(world: &'static World, state: &PlanState, fault: &Fault) {
 }
 
 fn power_off(world: &World, node: NodeId) {
-    if runs(world, node) {
+    if has_power(world, node) {
         world.end_node(node, Death::PowerOff);
     }
 }

@@ -14,7 +14,7 @@ pub enum Class {
     M,
     /// Calls the system itself: threads, `std::net`, descriptors, raw sockets.
     O,
-    /// About what is not simulated, or not by every version of this program: processes, io_uring, Windows, unstable features; signals.
+    /// About processes, io_uring, Windows and unstable features, which are not simulated; and signals, which are: `--only 'signal_*'`.
     N,
 }
 

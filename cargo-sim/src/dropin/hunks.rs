@@ -405,7 +405,7 @@ impl Handle {
         file: "util/atomic_cell.rs",
         anchor: "        let old = self.data.swap(to_raw(val), AcqRel);",
         replace: "\
-        if crate::__sim::on() {
+        if crate::__sim::is_stepped() {
             let old = self.data.load(std::sync::atomic::Ordering::Relaxed);
             self.data.store(to_raw(val), std::sync::atomic::Ordering::Relaxed);
             return from_raw(old);

@@ -41,7 +41,9 @@ impl Store {
     /// As mkdir(2).
     pub fn open(disk: &SharedVolume, root: &str) -> io::Result<Store> {
         let store = Store { disk: disk.clone(), root: root.trim_end_matches('/').to_owned() };
-        store.make_dir(&store.root)?;
+        if !store.root.is_empty() {
+            store.make_dir(&store.root)?;
+        }
         let staging = format!("{}/{STAGING}", store.root);
         store.make_dir(&staging)?;
         for left in store.entries(&staging)? {
@@ -61,6 +63,7 @@ impl Store {
 
     /// The names in a directory, in the alphabet's order; none if it is not there.
     fn entries(&self, path: &str) -> io::Result<Vec<String>> {
+        let path = if path.is_empty() { "/" } else { path };
         let found = self.disk.look(|volume| match volume.lookup(path.as_bytes(), true) {
             Ok(dir) => volume.read_dir(dir),
             Err(Errno::ENOENT) => Ok(Vec::new()),
@@ -78,10 +81,11 @@ impl Store {
 
     /// The file of an object.
     fn file_of(&self, location: &Path) -> String {
-        let mut parts: Vec<String> = location.parts().map(|part| format!("{}.d", part.as_ref())).collect();
-        let last = parts.pop().unwrap_or_default();
-        parts.push(format!("{}.o", last.trim_end_matches(".d")));
-        format!("{}/{}", self.root, parts.join("/"))
+        let mut path = self.dir_of(location);
+        if path.len() > self.root.len() {
+            path.truncate(path.len() - ".d".len());
+        }
+        path + ".o"
     }
 
     /// What is known of an object, and the file.
@@ -99,6 +103,9 @@ impl Store {
         let mut bytes = Vec::new();
         let read = self.disk.look(|volume| volume.read(file, from, (to - from) as usize, &mut bytes));
         read.map_err(|e| told(location, e))?;
+        if bytes.len() < (to - from) as usize {
+            return Err(told(location, error(Errno::EIO)));
+        }
         Ok(bytes.into())
     }
 

@@ -222,13 +222,13 @@ impl Timers {
         if self.settled.load(Relaxed) != CLOCK_MOVES.load(Relaxed) + 1 || until <= world.now() {
             return Rest::Unknown;
         }
-        let epoll = stepping.steps.epoll.borrow();
+        let epoll = stepping.steps.epoll.borrow().clone();
         let Some(own) = epoll.upgrade().filter(|_| world.actor_lives()) else { return Rest::Unknown };
         match epoll::told(&own) {
             Told::OfSources => Rest::Told,
             Told::OfDriver => Rest::Unknown,
             Told::Nothing => {
-                stepping.wait(Waited::Epoll(epoll.clone()), until);
+                stepping.wait(Waited::Epoll(epoll), until);
                 Rest::Over
             }
         }

@@ -8,7 +8,7 @@ use super::{Time, await_reply, inode_of, perform, with_disk, with_volume};
 use crate::descriptors::{Answer, Description, Errno, KernelNumber, Opened};
 use crate::interpose::entropy;
 use crate::{raw, threads};
-use sim_core::{DeviceCx, GroupId, World};
+use sim_core::{DeviceCx, NodeId, World};
 use sim_disk::{Disk, Entry, FileId, Holder, InodeId, Op, RangeLock, Reply, Stat};
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
@@ -453,7 +453,7 @@ impl Opened for Random {
 
 /// The device number of an incarnation's files. Libraries keep tables of files by device and inode number in memory that all
 /// incarnations of a process share (SQLite does, with the locks it holds): what the dead left there is nobody's file.
-pub(crate) fn device_of(incarnation: GroupId) -> u64 {
-    // Major 253 is what device mappers have: a number that no real disk of this machine is likely to share.
-    libc::makedev(253, 256 + incarnation.0)
+pub(crate) fn device_of(node: NodeId, incarnation: u32) -> u64 {
+    // From 4096 on: no disk of a real machine has such a number.
+    libc::makedev(4096 + u32::from(node.0), incarnation)
 }

@@ -41,7 +41,7 @@ fn time(world: &World, stamp: Stamp) -> (i64, u32) {
 pub(super) fn fill(world: &World, stat: &Stat) -> libc::stat {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut out: libc::stat = unsafe { std::mem::zeroed() };
-    let (dev, ino) = stat.below.unwrap_or((device_of(world.acting_group()), stat.ino));
+    let (dev, ino) = stat.below.unwrap_or((device_of(world.acting_node(), world.acting_incarnation()), stat.ino));
     (out.st_dev, out.st_ino) = (dev, ino);
     (out.st_mode, out.st_nlink) = (mode(stat), stat.links as u64);
     (out.st_uid, out.st_gid) = stat.owner;

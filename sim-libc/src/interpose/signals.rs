@@ -1,10 +1,10 @@
 //! Signals that a program sends to itself. Where the run knows who hears of it, it tells them; else a handler that the program
-//! installed in its process is called at once, and else what signal(7) says happens by default. Signals to other processes are
-//! escapes.
+//! installed in its process is called at once, and else what signal(7) says happens by default. Signals that stop a process, and
+//! those to others, are escapes.
 
 use super::escapes::outside_only;
 use super::machine::pid;
-use super::{errno, world};
+use super::{errno, escape, world};
 use crate::raw;
 use sim_core::signal::Signal;
 use sim_core::{Death, World};
@@ -36,6 +36,13 @@ fn to_itself(world: &'static World, signal: i32) -> i64 {
         0 => return 0,
         1..=GREATEST => {}
         _ => return -libc::EINVAL as i64,
+    }
+    if !world.actor_lives() {
+        return 0;
+    }
+    if let libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU = signal {
+        escape(world, format!("kill(itself, {signal})"));
+        return -libc::EPERM as i64;
     }
     let node = world.acting_node();
     // A machine of a test; what is simulated as a whole process dies as one.

@@ -1,6 +1,6 @@
 //! What is known of a file.
 
-use sim_core::World;
+use sim_core::{Instant, World};
 use sim_disk::{FileKind, Reply, Stamp, Stat};
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -32,15 +32,11 @@ pub async fn set_permissions(path: impl AsRef<std::path::Path>, perm: std::fs::P
     super::done(sim_disk::Op::Change(super::bytes_of(path.as_ref()), sim_disk::Change::Mode(mode), true)).await
 }
 
-/// By the acting node's wall clock, as far back as the moment is.
-fn wall(stamp: Stamp) -> SystemTime {
-    match (stamp, World::current()) {
-        (Stamp::At(at), Some(world)) => {
-            let ago = world.now().since(at);
-            SystemTime::UNIX_EPOCH + Duration::from_nanos(world.read_wall_ns()).saturating_sub(ago)
-        }
-        (Stamp::At(_), None) => SystemTime::UNIX_EPOCH,
-        (Stamp::Wall(seconds, ns), _) => {
+/// By a wall clock that shows `wall` at `now`, as far back as the moment is.
+fn shown(stamp: Stamp, now: Instant, wall: Duration) -> SystemTime {
+    match stamp {
+        Stamp::At(at) => SystemTime::UNIX_EPOCH + wall.saturating_sub(now.since(at)),
+        Stamp::Wall(seconds, ns) => {
             let whole = Duration::from_secs(seconds.unsigned_abs());
             let second = if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
             second + Duration::from_nanos(ns.into())
@@ -51,7 +47,9 @@ fn wall(stamp: Stamp) -> SystemTime {
 impl Metadata {
     pub(super) fn of(reply: Reply) -> Metadata {
         let Reply::Stat(stat) = reply else { unreachable!("stat answers with what is known, not with {reply:?}") };
-        let [accessed, modified, _] = stat.times.map(wall);
+        let (now, wall) = World::current()
+            .map_or((Instant::ZERO, Duration::ZERO), |world| (world.now(), Duration::from_nanos(world.read_wall_ns())));
+        let [accessed, modified, _] = stat.times.map(|stamp| shown(stamp, now, wall));
         Metadata { stat, accessed, modified }
     }
 

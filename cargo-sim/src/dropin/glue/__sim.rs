@@ -24,7 +24,7 @@ extern "C" fn begin() {
 #[cfg(all(unix, feature = "signal"))]
 pub(crate) unsafe fn handle_signal(signal: i32, handler: impl Fn() + Send + Sync + 'static) -> std::io::Result<()> {
     if ::sim::drop_in::on() {
-        ::sim::drop_in::handle_signal(signal, Box::leak(Box::new(handler)));
+        ::sim::drop_in::handle_signal(signal, handler);
         return Ok(());
     }
     unsafe { signal_hook_registry::register(signal, handler).map(|_| ()) }
