@@ -213,24 +213,6 @@ impl Disk {
         self.perform(node, op, begun.0.course, cx)
     }
 
-    /// The same as [`call`](Self::call) for a write, at the cursor or at a place: how many bytes were written.
-    pub fn call_write(
-        &mut self,
-        node: NodeId,
-        file: FileId,
-        at: Option<u64>,
-        bytes: &[u8],
-        cx: &mut DeviceCx<'_>,
-    ) -> (Duration, Result<usize, Errno>) {
-        let outline = Outline::of_write(at, bytes.len() as u64);
-        let (open, syncs) = match self.subject(node, Some(file), outline.name) {
-            Ok(found) => found,
-            Err(error) => return (Duration::ZERO, Err(error)),
-        };
-        let drawn = self.draw(node, open, b"/", &outline, syncs, cx);
-        (drawn.latency, self.write(node, file, at, bytes, &drawn.course, cx))
-    }
-
     /// Begins a write, at the cursor or at a place. It takes effect at once if `now` says so of how long it takes: how many bytes
     /// were written then, else how it goes on.
     pub fn write_if(
@@ -462,11 +444,13 @@ impl Disk {
         if written < bytes.len() as u64 {
             cx.fired(node, "disk.enospc", || format!("{name}: {written} bytes of {}", bytes.len()));
         }
-        if at.is_none() {
-            open.cursor = place.end;
-        }
         match drive.sync_write(node, open.inode, (open.how.syncs, course.write_sync), place.clone(), cx) {
-            Ok(()) => (place, Ok(())),
+            Ok(()) => {
+                if at.is_none() {
+                    open.cursor = place.end;
+                }
+                (place, Ok(()))
+            }
             Err(error) => (place, refused(error, cx)),
         }
     }

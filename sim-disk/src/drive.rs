@@ -296,7 +296,7 @@ impl Drive {
             cx.fired(node, "disk.lie", || format!("{name} {}", self.volume.born_as(inode)));
             return;
         }
-        let data_only = matches!(op, Op::SyncData(_) | Op::SyncRange(_, _, true));
+        let data_only = matches!(op, Op::SyncData(_) | Op::SyncRange(..));
         // At most one page is astray at a time, also where two fsyncs drew it.
         let astray = if self.strayed { 0 } else { course.astray };
         let strayed = self.volume.sync_astray(inode, data_only, course.covers, op.synced(), astray);

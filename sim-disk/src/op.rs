@@ -36,8 +36,8 @@ pub enum Op {
     Sync(FileId),
     /// fdatasync(2).
     SyncData(FileId),
-    /// msync(2) of these bytes with MS_SYNC, which asks for the data alone (true), or what a write to a file with O_SYNC ends with.
-    SyncRange(FileId, Range<u64>, bool),
+    /// msync(2) of these bytes with MS_SYNC.
+    SyncRange(FileId, Range<u64>),
     /// fstat(2) → [`Reply::Stat`].
     StatFile(FileId),
     /// stat(2) → [`Reply::Stat`].
@@ -139,7 +139,7 @@ impl Op {
     /// What of a file it syncs.
     pub(crate) fn synced(&self) -> Range<u64> {
         match self {
-            Op::SyncRange(_, bytes, _) => bytes.clone(),
+            Op::SyncRange(_, bytes) => bytes.clone(),
             _ => ALL,
         }
     }

@@ -304,12 +304,48 @@ fn a_sync_of_a_range_keeps_its_pages_and_as_much_of_the_size_as_they_need() {
         m.write("/f", 2 * PAGE, &[b'b'; PAGE]);
         sync(m, 2..3);
     });
+    // Nobody wrote there since it grew.
+    leaves_under_both(&["/f=a00"], |m| {
+        m.durable("/f", &[b'a'; PAGE]);
+        m.with("/f", true, |v, i| v.set_len(i, page(3), Instant::ZERO).expect("a file"));
+        sync(m, 1..3);
+    });
     // A range that nobody wrote keeps nothing of the others.
     leaves_under_both(&["/f=aa", "/f=ab", "/f=at"], |m| {
         m.durable("/f", &[b'a'; 2 * PAGE]);
         m.write("/f", PAGE, &[b'b'; PAGE]);
         sync(m, 0..1);
     });
+}
+
+/// More is dirty than may be, and what was written first is on the medium before the sync: the size, too, is so after it.
+#[test]
+fn a_sync_of_a_range_that_was_written_back_early_keeps_the_size() {
+    const PAGES: usize = (64 << 20) / PAGE;
+    let (before, page) = (vec![b'a'; PAGES * PAGE], |i: usize| (i * PAGE) as u64);
+    let sizes = |synced: bool| -> BTreeSet<usize> {
+        let size = |(profile, seed)| {
+            let mut m = Machine::new(profile);
+            m.durable("/f", &before);
+            m.write("/f", PAGES * PAGE, &[b'b'; PAGE]);
+            m.write("/f", 0, &before);
+            m.with("/f", false, |v, i| {
+                assert_eq!(v.dirty_pages(i, page(PAGES)..page(PAGES + 1)), 0);
+                if synced {
+                    v.sync_range(i, true, page(PAGES)..page(PAGES + 1));
+                }
+            });
+            m.0.power_off(&mut Bench::seeded(seed).cx(NodeId::OUTSIDE));
+            m.with("/f", false, |v, i| v.size(i) as usize / PAGE)
+        };
+        [Profile::Linux, Profile::Strict]
+            .into_iter()
+            .flat_map(|p| (0..6).map(move |seed| (p, seed)))
+            .map(size)
+            .collect()
+    };
+    assert_eq!(sizes(false), BTreeSet::from([PAGES, PAGES + 1]));
+    assert_eq!(sizes(true), BTreeSet::from([PAGES + 1]));
 }
 
 #[test]

@@ -223,11 +223,11 @@ fn filter(libc: &[Text]) -> io::Result<Vec<libc::sock_filter>> {
 }
 
 /// System calls about the program's memory, which may hold what is in a file of the run.
-const MEMORY: [i64; 5] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_msync];
+const MEMORY: [i64; 6] =
+    [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_msync, libc::SYS_madvise];
 
 /// System calls that touch nothing but the process itself: what a program's own allocator or lock makes.
-const PRIVATE: [i64; 14] = [
-    libc::SYS_madvise,
+const PRIVATE: [i64; 13] = [
     libc::SYS_brk,
     libc::SYS_membarrier,
     libc::SYS_rt_sigaction,
@@ -289,7 +289,9 @@ unsafe fn answer(number: i64, args: [i64; 6], by_libc: bool) -> i64 {
     // SAFETY: the caller's promise.
     unsafe {
         let starts_thread = matches!(number, libc::SYS_clone | libc::SYS_clone3 | libc::SYS_vfork);
-        let Some(world) = interpose::world().filter(|_| !PRIVATE.contains(&number)) else {
+        let advises = number == libc::SYS_madvise && args[2] as i32 != libc::MADV_REMOVE;
+        let is_private = advises || PRIVATE.contains(&number);
+        let Some(world) = interpose::world().filter(|_| !is_private) else {
             // A thread made here would begin inside this handler.
             return if starts_thread { -libc::EAGAIN as i64 } else { raw::call(number, args) };
         };

@@ -261,6 +261,101 @@ fn a_map_is_followed_to_where_it_moves_and_left_alone_where_it_is_no_more() {
     });
 }
 
+/// A hole that was punched in the memory behind a map was once none of the file's.
+#[test]
+fn madvise_punches_no_hole_in_a_file_and_advises_as_ever() {
+    run(1, |_| {
+        let file = new("/tmp/sim-map");
+        file.set_len(3 * PAGE as u64).expect("room");
+        let map = Map::of(&file, 3 * PAGE);
+        let private = Map::try_of(&file, 0, PAGE, RW, libc::MAP_PRIVATE).expect("a map");
+        map.store(PAGE, b"stored");
+        // SAFETY: numbers, about memory that was just mapped.
+        let advise = |at: *mut u8, len, how| errno(result(unsafe { libc::madvise(at.cast(), len, how) }));
+        let by_number = |at: *mut u8| unsafe { libc::syscall(libc::SYS_madvise, at, PAGE, libc::MADV_REMOVE) };
+        let middle = map.0.wrapping_add(PAGE);
+        assert_eq!(advise(middle, PAGE, libc::MADV_REMOVE), libc::EOPNOTSUPP);
+        assert_eq!(advise(map.0, 3 * PAGE, libc::MADV_REMOVE), libc::EOPNOTSUPP);
+        assert_eq!((by_number(middle), errno::<()>(Err(io::Error::last_os_error()))), (-1, libc::EOPNOTSUPP));
+        assert_eq!(advise(middle.wrapping_add(1), PAGE, libc::MADV_REMOVE), libc::EINVAL);
+        assert_eq!(advise(private.0, PAGE, libc::MADV_REMOVE), libc::EACCES);
+        // The file's bytes come back, also where the kernel forgets who looked at them.
+        assert_eq!(advise(middle, PAGE, libc::MADV_DONTNEED), 0);
+        assert_eq!(advise(middle, PAGE, libc::MADV_FREE), libc::EINVAL);
+        assert_eq!((map.load(PAGE, 6), bytes_at(&file, PAGE, 6)), (b"stored".to_vec(), b"stored".to_vec()));
+        // Memory that is nobody's file has its holes.
+        let flags = SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a place of the kernel's choice.
+        let own = Map(unsafe { libc::mmap(ptr::null_mut(), PAGE, RW, flags, -1, 0) }.cast(), PAGE);
+        own.store(0, b"gone");
+        assert_eq!((advise(own.0, PAGE, libc::MADV_REMOVE), own.load(0, 4)), (0, vec![0; 4]));
+    });
+}
+
+/// The memory behind a map once had a size then, and no bytes.
+#[test]
+fn a_map_whose_file_grows_beyond_all_memory_ends_and_the_file_keeps_its_bytes() {
+    run(1, |_| {
+        let file = new("/tmp/sim-map");
+        file.write_all_at(b"written", 0).expect("room");
+        let map = Map::of(&file, PAGE);
+        map.store(0, b"stored!");
+        file.set_len(1 << 48).expect("a hole");
+        assert!(!map.is_there(0), "SIGBUS");
+        assert_eq!(bytes_at(&file, 0, 8), b"stored!\0");
+        file.write_all_at(b"later", 0).expect("room");
+        assert_eq!(errno(map.sync(0, PAGE, libc::MS_SYNC)), 0);
+        assert_eq!(errno(Map::try_of(&file, 0, PAGE, RW, SHARED)), libc::ENOMEM);
+        file.set_len(2 * PAGE as u64).expect("shorter");
+        assert!(!map.is_there(0), "it does not come back");
+        let again = Map::of(&file, PAGE);
+        assert_eq!(again.load(0, 8), b"laterd!\0");
+        again.store(0, b"L");
+        drop(map);
+        assert_eq!(bytes_at(&file, 0, 5), b"Later");
+    });
+}
+
+#[test]
+fn a_call_that_fails_leaves_the_maps_that_it_would_have_covered() {
+    run(1, |_| {
+        let file = new("/tmp/sim-map");
+        file.set_len(4 * PAGE as u64).expect("room");
+        let (map, other) = (Map::of(&file, PAGE), Map::of(&file, PAGE));
+        map.store(0, b"before");
+        let fixed = |flags, fd, offset| {
+            // SAFETY: refused by the kernel, or by what comes before it: nothing is mapped.
+            let made = unsafe { libc::mmap(map.0.cast(), PAGE, RW, flags | libc::MAP_FIXED, fd, offset) };
+            assert_eq!(made, libc::MAP_FAILED);
+            io::Error::last_os_error().raw_os_error()
+        };
+        // Neither shared nor private; not whole pages; a descriptor that only reads.
+        assert_eq!(fixed(libc::MAP_ANONYMOUS, -1, 0), Some(libc::EINVAL));
+        assert_eq!(fixed(SHARED, file.as_raw_fd(), 1), Some(libc::EINVAL));
+        let reads = File::open("/tmp/sim-map").expect("there");
+        assert_eq!(fixed(SHARED, reads.as_raw_fd(), 0), Some(libc::EACCES));
+        // MREMAP_FIXED asks for MREMAP_MAYMOVE.
+        // SAFETY: refused: nothing moves.
+        let moved = unsafe { libc::mremap(other.0.cast(), PAGE, PAGE, libc::MREMAP_FIXED, map.0) };
+        assert_eq!(moved, libc::MAP_FAILED);
+        map.store(0, b"behind");
+        assert_eq!(bytes_at(&file, 0, 6), b"behind");
+        drop(other);
+        map.store(0, b"at last");
+        assert_eq!(bytes_at(&file, 0, 7), b"at last");
+        // Memory that is nobody's file moves over it.
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: memory that was just mapped, and is used only where it is.
+        unsafe {
+            let own = libc::mmap(ptr::null_mut(), PAGE, RW, private, -1, 0);
+            assert_eq!(libc::mremap(own, PAGE, PAGE, flags, map.0), map.0.cast());
+        }
+        map.store(0, b"private");
+        assert_eq!(bytes_at(&file, 0, 7), b"at last");
+    });
+}
+
 /// What a node's disk holds when its programs have ended so.
 fn survives(seed: u64, how: Death, faults: DiskFaults, program: fn(&File, &Map)) -> Vec<u8> {
     let entered = World::enter(Settings::default(), Choices::seeded(seed)).expect("no run inside another");

@@ -322,12 +322,16 @@ mod linux {
         });
     }
 
-    /// System call `number` with one argument, by an instruction of this program.
     fn own_system_call(number: i64, a: i64, b: i64) -> i64 {
+        own_system_call_of(number, [a, b, 0])
+    }
+
+    /// System call `number` by an instruction of this program.
+    fn own_system_call_of(number: i64, [a, b, c]: [i64; 3]) -> i64 {
         let result: i64;
         // SAFETY: the callers pass numbers, or a buffer and its length.
         unsafe {
-            std::arch::asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") 0,
+            std::arch::asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c,
                 in("r10") 0, lateout("rcx") _, lateout("r11") _, options(nostack));
         }
         result
@@ -424,6 +428,18 @@ mod linux {
             assert_eq!(own_system_call(libc::SYS_socket, libc::AF_INET as i64, libc::SOCK_DGRAM as i64), 32);
             assert_eq!(own_system_call(libc::SYS_epoll_create1, 0, 0), 33);
             assert_eq!([32, 33].map(|fd| own_system_call(libc::SYS_close, fd, 0)), [0, 0]);
+            World::current().expect("on").plug(sim_libc::files::disk());
+            let how = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: a C string, numbers, and places of the kernel's choice.
+            let maps = unsafe {
+                let file = libc::open(c"/tmp/sim-mapped".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600);
+                assert_eq!(libc::ftruncate(file, 4096), 0);
+                [(libc::MAP_SHARED, file), (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)]
+                    .map(|(flags, file)| libc::mmap(std::ptr::null_mut(), 4096, how, flags, file, 0) as i64)
+            };
+            let advised = |how: i32| maps.map(|at| own_system_call_of(libc::SYS_madvise, [at, 4096, how as i64]));
+            assert_eq!(advised(libc::MADV_REMOVE), [-libc::EOPNOTSUPP as i64, 0]);
+            assert_eq!(advised(libc::MADV_DONTNEED), [0, 0]);
             interpose::pass_through(|| process::report(&[one, two].concat()));
         });
         assert_eq!(verdict, Ok(()));

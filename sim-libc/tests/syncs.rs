@@ -7,7 +7,7 @@ use sim_core::{Choices, Death, Settings, Spawn, World};
 use sim_disk::{Disk, DiskFaults, Profile};
 use sim_libc::{files, interpose};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
@@ -188,6 +188,20 @@ fn a_synchronous_write_fails_or_lies_as_its_sync_does() {
     keeps(lies, [S, S, S, S], || {
         names();
         writes(&opened(libc::O_SYNC), 0..3);
+    });
+}
+
+#[test]
+fn a_synchronous_write_that_fails_leaves_the_offset_where_it_was() {
+    let fails = DiskFaults { sync_error: Ratio::ALWAYS, ..CALM() };
+    keeps(fails, [S, N, S, S], || {
+        names();
+        writes(&opened(0), [0, 2]);
+        let mut file = opened(libc::O_DSYNC);
+        file.seek(SeekFrom::Start(PAGE as u64)).expect("a file");
+        let error = file.write(b"new").expect_err("its sync fails");
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        assert_eq!(file.stream_position().expect("a file"), PAGE as u64);
     });
 }
 

@@ -376,8 +376,11 @@ impl Content {
     /// synchronized I/O data integrity completion).
     pub fn commit_range(&mut self, through: u32, bytes: Range<u64>) {
         let reached = self.reached(through, bytes.end);
-        if self.commit_pages(through, bytes)
-            && let Some(seq) = reached
+        let first = self.resizes.get(self.stranded_resizes);
+        let fresh = first.is_some_and(|r| reached.is_some_and(|seq| r.seq <= seq));
+        let wrote = self.commit_pages(through, bytes);
+        if let Some(seq) = reached
+            && (wrote || fresh)
         {
             self.settle_sizes(seq);
             self.size_episode += 1;

@@ -85,6 +85,7 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             libc::SYS_mremap => return super::maps::remap(world, args),
             libc::SYS_mprotect => return super::maps::protect(world, args).map(calls::of),
             libc::SYS_msync => return super::maps::sync(world, args).map(calls::of),
+            libc::SYS_madvise => return super::maps::advise(world, args).map(calls::of),
             _ => {}
         }
         match about_descriptor(world, number, args) {

@@ -27,8 +27,12 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const PAGE: usize = 4096;
+
+/// Whether any file of a run was mapped in this process: until then a call about memory looks nothing up.
+static MAPPED: AtomicBool = AtomicBool::new(false);
 
 /// The maps of a World's files.
 #[derive(Default)]
@@ -81,6 +85,8 @@ struct Memory {
     size: Cell<u64>,
     /// All of it, for ourselves.
     view: Cell<(usize, usize)>,
+    /// Whether it could not follow its file, whose bytes it holds no more: it ends at 0, and who looks there gets SIGBUS.
+    lost: Cell<bool>,
 }
 
 impl Memory {
@@ -91,7 +97,7 @@ impl Memory {
             raw::call(libc::SYS_memfd_create, [name, libc::MFD_CLOEXEC as i64, 0, 0, 0, 0])
         })?;
         let number = KernelNumber::new(number);
-        Ok(Memory { node, inode, number, size: Cell::new(0), view: Cell::new((0, 0)) })
+        Ok(Memory { node, inode, number, size: Cell::new(0), view: Cell::new((0, 0)), lost: Cell::new(false) })
     }
 
     /// Its bytes, in whole pages, as far as they are in the file; nobody stores there meanwhile, since one thread of a run runs
@@ -106,7 +112,25 @@ impl Memory {
         unsafe { std::slice::from_raw_parts_mut(at as *mut u8, len) }
     }
 
+    /// Is of the file's size, or lost.
     fn resize(&self, size: u64) -> Answer<()> {
+        let resized = self.try_resize(size);
+        if resized.is_err() {
+            self.lost.set(true);
+            let _ = self.end_at(0);
+        }
+        resized
+    }
+
+    fn end_at(&self, size: u64) -> Answer<()> {
+        let number = self.number.get();
+        // SAFETY: numbers.
+        with_room(size, || kernel(unsafe { raw::call(libc::SYS_ftruncate, [number, size as i64, 0, 0, 0, 0]) }))?;
+        self.size.set(size);
+        Ok(())
+    }
+
+    fn try_resize(&self, size: u64) -> Answer<()> {
         let (before, (at, len)) = (self.size.get(), self.view.get());
         let pages = usize::try_from(size).ok().and_then(|size| size.checked_next_multiple_of(PAGE));
         let pages = pages.ok_or(Errno(libc::ENOMEM))?;
@@ -114,28 +138,19 @@ impl Memory {
             // What was stored behind the end is not the file's.
             self.bytes()[before as usize..].fill(0);
         }
-        with_room(size, || {
-            // SAFETY: numbers.
-            kernel(unsafe { raw::call(libc::SYS_ftruncate, [self.number.get(), size as i64, 0, 0, 0, 0]) })
-        })?;
-        self.size.set(size);
-        if pages == len {
-            return Ok(());
-        }
-        let protection = (libc::PROT_READ | libc::PROT_WRITE) as i64;
-        let shared = libc::MAP_SHARED as i64;
-        self.view.set((0, 0));
-        // SAFETY: the old view is no longer used, the new one is at a place of the kernel's choice.
-        unsafe {
-            if len > 0 {
-                raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0]);
-            }
-            if pages > 0 {
-                let args = [0, pages as i64, protection, shared, self.number.get(), 0];
-                self.view.set((kernel(raw::call(libc::SYS_mmap, args))? as usize, pages));
+        if pages != len {
+            let protection = (libc::PROT_READ | libc::PROT_WRITE) as i64;
+            let args = [0, pages as i64, protection, libc::MAP_SHARED as i64, self.number.get(), 0];
+            // SAFETY: the new view is at a place of the kernel's choice, the old one is no longer used.
+            unsafe {
+                let new = if pages > 0 { kernel(raw::call(libc::SYS_mmap, args))? } else { 0 };
+                self.view.set((new as usize, pages));
+                if len > 0 {
+                    raw::call(libc::SYS_munmap, [at as i64, len as i64, 0, 0, 0, 0]);
+                }
             }
         }
-        Ok(())
+        self.end_at(size)
     }
 
     /// Is of the file's size, and holds its bytes among these.
@@ -214,7 +229,7 @@ fn with_room<R>(bytes: u64, f: impl FnOnce() -> R) -> R {
 
 impl sim_disk::Maps for Maps {
     fn gather(&self, node: NodeId, file: Option<InodeId>, volume: &mut Volume, now: Instant) {
-        let of = |m: &Memory| m.node == node && file.is_none_or(|inode| m.inode == inode);
+        let of = |m: &Memory| m.node == node && file.is_none_or(|inode| m.inode == inode) && !m.lost.get();
         let mut stored: Vec<Rc<Memory>> = Vec::new();
         for piece in self.pieces.borrow().values().filter(|p| p.writes && of(&p.memory)) {
             if !stored.iter().any(|m| Rc::ptr_eq(m, &piece.memory)) {
@@ -227,8 +242,8 @@ impl sim_disk::Maps for Maps {
     fn show(&self, node: NodeId, file: Option<InodeId>, volume: &Volume, bytes: Range<u64>) {
         let all = self.memory.borrow();
         let shown = all.iter().filter(|((of, inode), _)| *of == node && file.is_none_or(|file| *inode == file));
-        for memory in shown.filter_map(|(_, memory)| memory.upgrade()) {
-            // A page that cannot be read stays as it was in memory; a size that the kernel has no room for ends in SIGBUS.
+        for memory in shown.filter_map(|(_, memory)| memory.upgrade()).filter(|memory| !memory.lost.get()) {
+            // A page that cannot be read stays as it was in memory; a size that the kernel has no room for loses it.
             let _ = memory.show(volume, bytes.clone());
         }
     }
@@ -243,7 +258,8 @@ impl Maps {
     /// The memory of a file of the acting node.
     fn memory(self: &Rc<Self>, world: &World, inode: InodeId) -> Answer<Rc<Memory>> {
         let key = (world.acting_node(), inode);
-        if let Some(memory) = self.memory.borrow().get(&key).and_then(Weak::upgrade) {
+        let there = self.memory.borrow().get(&key).and_then(Weak::upgrade);
+        if let Some(memory) = there.filter(|memory| !memory.lost.get()) {
             return Ok(memory);
         }
         let memory = Rc::new(Memory::new(key.0, inode)?);
@@ -255,9 +271,9 @@ impl Maps {
         Ok(memory)
     }
 
-    /// Whether one of them lies there, if only in part.
+    /// Whether one of them lies there, if only in part. While they are being changed an allocator may ask, whose memory is none.
     fn touches(&self, range: &Range<usize>) -> bool {
-        let pieces = self.pieces.borrow();
+        let Ok(pieces) = self.pieces.try_borrow() else { return false };
         let last = pieces.range(..range.end).next_back();
         !range.is_empty() && last.is_some_and(|(at, piece)| range.start < at + piece.len)
     }
@@ -316,6 +332,11 @@ fn addresses(at: i64, len: i64) -> Range<usize> {
     at..at.saturating_add(len as usize).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX)
 }
 
+/// Those of the World, if any file was mapped yet.
+fn of(world: &World) -> Option<Rc<Maps>> {
+    MAPPED.load(Relaxed).then(|| Files::of(world).maps.clone())
+}
+
 /// mmap(2); `None` if it is none of a file of the run.
 ///
 /// # Safety
@@ -325,14 +346,31 @@ pub(super) unsafe fn map(
     [at, len, protection, flags, number, offset]: [i64; 6],
 ) -> Option<Answer<i64>> {
     let (protection, flags) = (protection as i32, flags as i32);
-    let maps = &Files::of(world).maps;
-    if flags & libc::MAP_FIXED != 0 {
-        maps.forget(world, &addresses(at, len));
-    }
-    if flags & libc::MAP_ANONYMOUS != 0 {
+    if flags & libc::MAP_ANONYMOUS != 0 && !MAPPED.load(Relaxed) {
         return None;
     }
-    let own = description(world, number)?;
+    let maps = &Files::of(world).maps;
+    let covered = addresses(at, if flags & libc::MAP_FIXED != 0 { len } else { 0 });
+    let covers = maps.touches(&covered);
+    let made = |number: i64| {
+        if covers {
+            maps.gather(world, &covered);
+        }
+        let args = [at, len, protection as i64, flags as i64, number, offset];
+        // SAFETY: the caller's promise.
+        let place = kernel(unsafe { raw::call(libc::SYS_mmap, args) })?;
+        // What was there before, also if somebody unmapped it unnoticed.
+        maps.take(&addresses(place, len));
+        Ok(place)
+    };
+    if flags & libc::MAP_ANONYMOUS != 0 {
+        return covers.then(|| made(number));
+    }
+    let Some(own) = description(world, number) else {
+        // The kernel's, who is asked elsewhere.
+        maps.forget(world, &covered);
+        return None;
+    };
     let file = file_of(&own)?;
     let status = own.status.get();
     let access = status & libc::O_ACCMODE;
@@ -352,11 +390,6 @@ pub(super) unsafe fn map(
         if file.is_dir(world)? {
             return Err(Errno(libc::ENODEV));
         }
-        let made = |number: i64| {
-            let args = [at, len, protection as i64, flags as i64, number, offset];
-            // SAFETY: the caller's promise.
-            kernel(unsafe { raw::call(libc::SYS_mmap, args) })
-        };
         if let Some(real) = file.real(world) {
             return made(real);
         }
@@ -366,8 +399,7 @@ pub(super) unsafe fn map(
         let at = made(memory.number.get())?;
         let range = addresses(at, len);
         let piece = Piece { len: range.len(), offset: offset as u64, memory, file, shared, may_write, writes };
-        // What was there before, if anybody unmapped it unnoticed.
-        maps.take(&range);
+        MAPPED.store(true, Relaxed);
         maps.pieces.borrow_mut().insert(range.start, piece);
         Ok(at)
     };
@@ -380,20 +412,25 @@ pub(super) unsafe fn map(
 /// As mremap(2).
 pub(super) unsafe fn remap(world: &World, args: [i64; 6]) -> Option<i64> {
     let [at, old, new, flags, to, _] = args;
-    let maps = &Files::of(world).maps;
-    if flags as i32 & libc::MREMAP_FIXED != 0 {
-        maps.forget(world, &addresses(to, new));
-    }
+    let maps = of(world)?;
+    let covered = addresses(to, if flags as i32 & libc::MREMAP_FIXED != 0 { new } else { 0 });
     // Of nothing at all it makes a second map: mremap(2), old_size.
     let from = addresses(at, if old == 0 { 1 } else { old });
-    if !maps.touches(&from) {
+    let covers = maps.touches(&covered);
+    if !maps.touches(&from) && !covers {
         return None;
     }
     maps.gather(world, &from);
+    if covers {
+        maps.gather(world, &covered);
+    }
     // SAFETY: the caller's promise.
     let moved = unsafe { raw::call(libc::SYS_mremap, args) };
     if moved < 0 {
         return Some(moved);
+    }
+    if covers {
+        maps.take(&covered);
     }
     let stays = old == 0 || flags as i32 & libc::MREMAP_DONTUNMAP != 0;
     let mut pieces = if stays { maps.within(&from) } else { maps.take(&from) };
@@ -418,7 +455,7 @@ pub(super) unsafe fn remap(world: &World, args: [i64; 6]) -> Option<i64> {
 pub(super) unsafe fn protect(world: &World, args: [i64; 6]) -> Option<Answer<i64>> {
     let [at, len, protection, ..] = args;
     let range = addresses(at, len);
-    let maps = &Files::of(world).maps;
+    let maps = of(world)?;
     if !maps.touches(&range) {
         return None;
     }
@@ -444,7 +481,7 @@ pub(super) unsafe fn protect(world: &World, args: [i64; 6]) -> Option<Answer<i64
 /// As msync(2).
 pub(super) unsafe fn sync(world: &'static World, [at, len, flags, ..]: [i64; 6]) -> Option<Answer<i64>> {
     let range = addresses(at, len);
-    let maps = &Files::of(world).maps;
+    let maps = of(world)?;
     if flags as i32 & libc::MS_SYNC == 0 || !maps.touches(&range) {
         return None;
     }
@@ -455,16 +492,28 @@ pub(super) unsafe fn sync(world: &'static World, [at, len, flags, ..]: [i64; 6])
     }
     for (_, piece) in maps.within(&range).into_iter().filter(|(_, piece)| piece.shared) {
         let bytes = piece.offset..piece.offset.saturating_add(piece.len as u64);
-        if let Err(error) = perform(world, Op::SyncRange(piece.file.0, bytes, true)) {
+        if let Err(error) = perform(world, Op::SyncRange(piece.file.0, bytes)) {
             return Some(Err(error));
         }
     }
     Some(complete)
 }
 
+/// madvise(2); `None` if it changes no file. A hole in our memory is none of the file's, so none is punched: fallocate(2) does
+/// that.
+pub(super) fn advise(world: &World, [at, len, advice, ..]: [i64; 6]) -> Option<Answer<i64>> {
+    if advice as i32 != libc::MADV_REMOVE || !(at as usize).is_multiple_of(PAGE) {
+        return None;
+    }
+    let (maps, range) = (of(world)?, addresses(at, len));
+    let shared = maps.touches(&range) && maps.within(&range).iter().any(|(_, piece)| piece.shared);
+    shared.then_some(Err(Errno(libc::EOPNOTSUPP)))
+}
+
 /// munmap(2) is about to be made.
 pub(super) fn unmapped(at: usize, len: usize) {
-    if at.is_multiple_of(PAGE)
+    if MAPPED.load(Relaxed)
+        && at.is_multiple_of(PAGE)
         && let Some(world) = world()
     {
         Files::of(world).maps.forget(world, &addresses(at as i64, len as i64));
@@ -550,4 +599,21 @@ pub(crate) unsafe extern "C" fn mprotect(at: *mut c_void, len: usize, protection
 pub(crate) unsafe extern "C" fn msync(at: *mut c_void, len: usize, flags: i32) -> i32 {
     // SAFETY: the caller's promise.
     unsafe { errno(make(libc::SYS_msync, [at as i64, len as i64, flags as i64, 0, 0, 0])) as i32 }
+}
+
+/// Allocators call this too: what only advises is the kernel's at once.
+///
+/// # Safety
+/// As madvise(2).
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn madvise(at: *mut c_void, len: usize, advice: i32) -> i32 {
+    let args = [at as i64, len as i64, advice as i64, 0, 0, 0];
+    // SAFETY: the caller's promise.
+    let answer = unsafe {
+        match advice {
+            libc::MADV_REMOVE => make(libc::SYS_madvise, args),
+            _ => raw::call(libc::SYS_madvise, args),
+        }
+    };
+    errno(answer) as i32
 }

@@ -178,7 +178,7 @@ symbols! {
     temporary: mkstemp mkstemp64 mkostemp mkostemp64 mkstemps mkstemps64 mkostemps mkostemps64 mkdtemp;
     dirs: opendir fdopendir readdir readdir64 readdir_r readdir64_r closedir dirfd rewinddir seekdir telldir scandir
         scandir64 ftw ftw64 nftw nftw64 glob glob64;
-    maps: mmap mmap64 munmap mremap mprotect msync;
+    maps: mmap mmap64 munmap mremap mprotect msync madvise;
     streams: fopen fopen64 fdopen tmpfile tmpfile64 freopen freopen64 fileno fileno_unlocked;
     thread: pthread_create pthread_join pthread_tryjoin_np pthread_timedjoin_np pthread_clockjoin_np pthread_detach
         pthread_setname_np pthread_kill pthread_sigqueue pthread_cancel sched_yield pthread_yield thrd_create thrd_join

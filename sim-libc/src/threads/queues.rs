@@ -76,9 +76,12 @@ impl Queues {
             None => {}
         }
         // It may have held a mutex that others wait for: theirs now (`interpose/lock.rs`).
-        let mut mutexes: Vec<Key> = self.places.borrow().iter().flatten().copied().collect();
-        mutexes.retain(|(kind, _)| *kind == Kind::Mutex);
-        mutexes.dedup();
+        let mut mutexes: Vec<Key> = Vec::new();
+        for key in self.places.borrow().iter().flatten().filter(|(kind, _)| *kind == Kind::Mutex) {
+            if !mutexes.contains(key) {
+                mutexes.push(*key);
+            }
+        }
         mutexes.into_iter().for_each(|key| self.call_first(world, key));
     }
 
