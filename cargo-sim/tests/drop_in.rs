@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A folder that is made anew for each test. Its place stays the same, so that cargo finds what it built before.
 struct Project {
@@ -110,6 +111,12 @@ fn accepted(mut command: Command) -> String {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     said
+}
+
+/// As Ctrl-C does.
+fn interrupt(child: &Child) {
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(status.success());
 }
 
 /// A part of what must be said, which line breaks may divide.
@@ -444,13 +451,42 @@ fn one_project_is_prepared_by_one_at_a_time() {
     let held = fs::File::options().write(true).open(home.join("lock")).expect("a lock");
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
     let mut other = project.command(&["test", "--offline"]);
-    let mut other = other.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut other = other.stderr(Stdio::piped()).spawn().expect("it starts");
     let mut said = BufReader::new(other.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
     says(&said.next().expect("a line"), "waiting for another cargo sim");
+    // Who waits can be told not to.
+    let mut third = project.command(&["test", "--offline"]);
+    let mut third = third.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut waits = BufReader::new(third.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+    says(&waits.next().expect("a line"), "waiting for another cargo sim");
+    interrupt(&third);
+    assert_eq!(third.wait().expect("it ends while the lock is held").signal(), Some(2));
     drop(held);
     let rest: Vec<String> = said.collect();
     assert_eq!(rest.join("\n"), refused.trim_end());
     assert_eq!(other.wait().expect("it ends").code(), Some(2));
+}
+
+/// A sweep ran in a terminal while an editor built what had just been changed, and its later tests were those of the new
+/// build. Where a test began in the moment in which the linker had removed the old file, the whole sweep was refused.
+#[test]
+fn a_sweep_is_of_the_build_that_it_began_with() {
+    let project = Project::new("rebuilt");
+    let waits = "#[test]\nfn first() {\n    assert_eq!(std::fs::read_to_string(\"gate\").unwrap(), \"\");\n}\n";
+    let source = |then: &str| format!("{waits}#[test]\nfn then() {{\n    {then}\n}}\n");
+    project.package("").file("src/lib.rs", &source(""));
+    accepted(project.command(&["build", "--lib", "--offline"]));
+    let gate = project.folder.join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().expect("mkfifo is there").success());
+    let mut sweep = project.command(&["test", "--offline"]);
+    let sweep = sweep.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // Opened when the first test opens it, which waits until it is closed.
+    let opened = fs::File::options().write(true).open(&gate).expect("a pipe");
+    project.file("src/lib.rs", &source("panic!(\"a test of the other build\");"));
+    says(&accepted(project.command(&["build", "--lib", "--offline"])), "Compiling app");
+    drop(opened);
+    let output = sweep.wait_with_output().expect("it ends");
+    says(&text(&output), "2 passed, 0 failed");
 }
 
 /// The manifest of a project was a link, and vendoring made it a file: the one it led to was not patched.

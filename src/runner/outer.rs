@@ -63,7 +63,10 @@ pub(crate) fn serve<A: AsRef<OsStr>>(info: &TestInfo, args: &[A], inner: String)
             return failed(&format!("sim: {message}"));
         }
     };
-    let command = match std::env::current_exe().and_then(|exe| hermetic_command(&exe)) {
+    // Another build may have put a new file where this program was. This name is that of the one that is running.
+    let running = Path::new("/proc/self/exe");
+    let exe = if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() };
+    let command = match exe.and_then(|exe| hermetic_command(&exe)) {
         Ok(mut command) => {
             command.args(args).env(INNER, inner);
             command

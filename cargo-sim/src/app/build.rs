@@ -3,6 +3,7 @@
 
 use super::Refused;
 use super::args::Select;
+use super::executable::Executable;
 use super::say::warn;
 use crate::dropin::{Ask, DropIn, prepare, vendored_in};
 use crate::metadata::{Metadata, Package, as_cargo_names, cargo, host, metadata};
@@ -23,7 +24,7 @@ pub enum Kind {
 
 /// A test binary, or a program.
 pub struct Binary {
-    pub path: PathBuf,
+    pub executable: Executable,
     /// The name of its crate, with which full names of tests begin.
     pub krate: String,
     /// The folder of its package's manifest, in which cargo runs tests.
@@ -282,10 +283,11 @@ fn build_one(select: &Select, project: &Metadata, together: &Together, kind: Kin
         }));
     }
     let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    Ok(messages.filter_map(|m| binary(&m, together, kind)).collect())
+    messages.filter_map(|m| binary(&m, together, kind)).collect()
 }
 
-fn binary(message: &Value, together: &Together, wanted: Kind) -> Option<Binary> {
+/// The binary that a message of cargo's is about, if it is about one.
+fn binary(message: &Value, together: &Together, wanted: Kind) -> Option<Result<Binary, Refused>> {
     let is_wanted = message["reason"] == "compiler-artifact"
         && match wanted {
             Kind::Test => message["profile"]["test"] == true,
@@ -326,7 +328,8 @@ fn binary(message: &Value, together: &Together, wanted: Kind) -> Option<Binary> 
         }
     }
     let harness = fs::read_to_string(&manifest).is_ok_and(|text| harness(&text, kind, target));
-    Some(Binary { path, krate, folder, environment, harness })
+    let executable = Executable::open(path).map_err(Refused);
+    Some(executable.map(|executable| Binary { executable, krate, folder, environment, harness }))
 }
 
 /// Where failed seeds and tapes of a package's tests are kept. A project that knows of the simulator, because it depends on

@@ -6,6 +6,7 @@
 mod args;
 mod audit;
 mod build;
+mod executable;
 mod junit;
 mod output;
 mod process;
@@ -41,13 +42,7 @@ pub fn main() -> ExitCode {
         given.remove(1);
     }
     let cli = Cli::parse_from(given);
-    let interrupt = match Interrupt::listen() {
-        Ok(interrupt) => interrupt,
-        Err(Refused(message)) => {
-            warn(message);
-            return ExitCode::from(2);
-        }
-    };
+    let interrupt = Interrupt::default();
     match work(cli, &interrupt) {
         // As a shell says of what Ctrl-C ended: what was not run was neither good nor bad.
         Ok(_) if interrupt.is_pressed() => ExitCode::from(130),
@@ -77,6 +72,7 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
     match cli.command {
         Command::Test(test) => {
             let tests = select::tests(&test.select, test.name.as_deref())?;
+            interrupt.listen()?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
             let clean = sweep(&tests, &test, &mut output, interrupt)?;
             // What a build server was to read and cannot is no success.
@@ -84,24 +80,27 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
         }
         Command::Replay(replay) => {
             let tests = select::tests(&replay.run.select, Some(&replay.run.name))?;
+            interrupt.listen()?;
             let mut output = Output::open(None, None)?;
             one(&tests[0], &replay.environment()?, &mut output, interrupt)
         }
         Command::Bisect(bisect) => {
             let tests = select::tests(&bisect.run.select, Some(&bisect.run.name))?;
+            interrupt.listen()?;
             let mut output = Output::open(bisect.json.as_deref(), None)?;
             let clean = one(&tests[0], &bisect.environment(), &mut output, interrupt)?;
             Ok(output.finish() && clean)
         }
         Command::Audit(audit) => {
             let tests = select::tests(&audit.select, audit.name.as_deref())?;
+            interrupt.listen()?;
             audit::audit(&tests, &audit, interrupt)
         }
         Command::Build(args) => {
             // With a target of tests it is those that are wanted.
             let tests = args.select.lib || !args.select.targets.is_empty();
             let built = build::build(&args.select, if tests { Kind::Test } else { Kind::Program })?;
-            built.iter().for_each(|binary| say(binary.path.display()));
+            built.iter().for_each(|binary| say(binary.executable.path().display()));
             Ok(true)
         }
         Command::Vendor(vendor) => {
@@ -114,7 +113,10 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
             crate::dropin::vendor(&project, &build::ask(&select, &project)?)?.into_iter().for_each(say);
             Ok(true)
         }
-        Command::Conformance(args) => Ok(conformance(&args, &|| interrupt.is_pressed())?),
+        Command::Conformance(args) => {
+            interrupt.listen()?;
+            Ok(conformance(&args, &|| interrupt.is_pressed())?)
+        }
     }
 }
 

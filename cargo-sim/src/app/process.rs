@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,16 +19,17 @@ pub const PROTOCOL: u64 = 1;
 const TEXT_BYTES: usize = 1 << 20;
 const BEAT: Duration = Duration::from_millis(5);
 
-/// Whether somebody has pressed Ctrl-C.
+/// Whether somebody has pressed Ctrl-C, once that is listened for. Before, it ends this program at once, as it does cargo: also
+/// where it waits for another one's lock.
+#[derive(Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    pub fn listen() -> Result<Interrupt, Refused> {
-        let flag = Arc::new(AtomicBool::new(false));
-        let set = flag.clone();
+    /// From here on what was found so far is shown first.
+    pub fn listen(&self) -> Result<(), Refused> {
+        let set = self.0.clone();
         ctrlc::set_handler(move || set.store(true, Ordering::Relaxed))
-            .map_err(|e| Refused(format!("Ctrl-C cannot be listened for: {e}")))?;
-        Ok(Interrupt(flag))
+            .map_err(|e| Refused(format!("Ctrl-C cannot be listened for: {e}")))
     }
 
     pub fn is_pressed(&self) -> bool {
@@ -70,7 +71,8 @@ pub fn run_test_in(
     let listener = UnixListener::bind(&socket).map_err(|e| format!("{}: {e}", socket.display()))?;
     listener.set_nonblocking(true).map_err(|e| format!("{}: {e}", socket.display()))?;
 
-    let mut command = Command::new(&test.binary.path);
+    let executable = &test.binary.executable;
+    let mut command = executable.command()?;
     if test.binary.harness {
         command.args([test.name.as_str(), "--exact", "--nocapture", "--test-threads=1"]);
     }
@@ -81,7 +83,7 @@ pub fn run_test_in(
     });
     command.envs(test.binary.environment.iter().chain(env).map(|(k, v)| (k, v))).env("SIM_RESULTS", &socket);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| format!("{}: {e}", test.binary.path.display()))?;
+    let mut child = command.spawn().map_err(|e| format!("{}: {e}", executable.path().display()))?;
     let texts = [keep(child.stdout.take()), keep(child.stderr.take())];
 
     let over = Arc::new(AtomicBool::new(false));

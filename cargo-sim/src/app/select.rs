@@ -5,7 +5,6 @@ use super::args::Select;
 use super::build::{Binary, Kind, build};
 use super::say::warn;
 use std::path::PathBuf;
-use std::process::Command;
 use std::rc::Rc;
 
 /// A test of a binary.
@@ -53,7 +52,7 @@ fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) {
         return;
     }
     let Some((names, marked)) = names(&binary, &[]).zip(names(&binary, &["--ignored"])) else {
-        warn(format_args!("{} cannot list its tests and is left out", binary.path.display()));
+        warn(format_args!("{} cannot list its tests and is left out", binary.executable.path().display()));
         return;
     };
     for name in names {
@@ -68,7 +67,7 @@ fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) {
 
 /// What a binary calls its tests.
 fn names(binary: &Binary, which: &[&str]) -> Option<Vec<String>> {
-    let mut command = Command::new(&binary.path);
+    let mut command = binary.executable.command().ok()?;
     command.args(["--list", "--format", "terse"]).args(which).current_dir(&binary.folder);
     // Not to enter a World for it.
     command.envs(binary.environment.iter().filter(|(name, _)| !name.starts_with("SIM_")).map(|(k, v)| (k, v)));

@@ -2,6 +2,7 @@
 //! by which cargo decides what to build again.
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -103,11 +104,12 @@ pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Locks a folder against other processes of this program, which read and write what is in it. Calls `waiting` if one has it.
+/// Where the file system has no locks there is none, as with cargo.
 pub fn lock(folder: &Path, waiting: impl FnOnce()) -> io::Result<fs::File> {
     let file = fs::File::options().create(true).truncate(false).write(true).open(folder.join("lock"))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         waiting();
-        flock(&file, FlockOperation::LockExclusive)?;
+        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
     }
     Ok(file)
 }
