@@ -59,6 +59,12 @@ impl World {
         }
     }
 
+    /// Whether the clock was read so often, with nothing in between, that each reading moves it.
+    #[inline]
+    pub fn reads_on_and_on(&self) -> bool {
+        self.clock.reads.get() > FREE_READS
+    }
+
     fn thread_reads(&self) -> bool {
         let actor = self.actor.get();
         actor.task == Actor::NOBODY.task && actor.node != NodeId::OUTSIDE

@@ -252,6 +252,11 @@ impl World {
     /// The run ends with [`Verdict::Stuck`] when a thread only yields until its end: the limit of time where nothing else
     /// happens, as many yields as a livelock has polls where something does.
     pub fn yield_thread(&'static self) {
+        self.yield_thread_after(YIELD_NS);
+    }
+
+    /// The same for a thread whose calls since it last let others run would have taken this long.
+    pub fn yield_thread_after(&'static self, ns: u64) {
         let Threads { idle_yields, polls_at_yield, .. } = &self.threads;
         let (idle, now) = (idle_yields.get(), self.now.get());
         // One of them is this thread's own.
@@ -262,7 +267,7 @@ impl World {
         let more = if at_work { 0 } else { (idle / LONG_PATIENCE).min(LONG_DOUBLINGS) };
         let doublings = (idle / PATIENCE).min(DOUBLINGS) + more;
         let next = self.core.borrow_mut().events.next_at().map_or(u64::MAX, |at| at.0);
-        self.now.set((now + (YIELD_NS << doublings)).min(next).max(now + YIELD_NS));
+        self.now.set((now + (YIELD_NS << doublings).max(ns)).min(next).max(now + YIELD_NS));
         polls_at_yield.set(self.polls());
         let nothing_happens = !self.let_due_happen() && !self.others_ready();
         idle_yields.set(if nothing_happens { idle.saturating_add(1) } else { 0 });

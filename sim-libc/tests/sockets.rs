@@ -570,6 +570,49 @@ fn a_pipe_holds_64_kib_and_then_makes_its_writer_wait() {
     });
 }
 
+/// A server of hyper-util's tests reads on and on after the end of a connection. It never waited, so no other thread ran, and
+/// the run was stuck. A thread that looks for a datagram, or at the clock, until another has done something was the same.
+#[test]
+fn who_calls_in_vain_over_and_over_lets_others_go_on() {
+    /// Repeats `call` until another thread, which sleeps first, says that it is enough. How long that took.
+    fn until_told(mut call: impl FnMut()) -> Duration {
+        let told = Arc::new(AtomicBool::new(false));
+        let tells = told.clone();
+        let began = Instant::now();
+        let sleeper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            tells.store(true, Relaxed);
+        });
+        while !told.load(Relaxed) {
+            call();
+        }
+        sleeper.join().expect("it ends");
+        began.elapsed()
+    }
+    let took = passes(|_| {
+        let (mut ended, other) = pair();
+        drop(other);
+        let (mut unix, other) = UnixStream::pair().expect("a pair");
+        drop(other);
+        let (mut pipe, writer) = std::io::pipe().expect("a pipe");
+        drop(writer);
+        let empty = UdpSocket::bind(anywhere()).expect("an address");
+        empty.set_nonblocking(true).expect("a socket");
+        let (mut bytes, began) = ([0; 8], Instant::now());
+        [
+            until_told(|| assert_eq!(ended.read(&mut bytes).expect("the end"), 0)),
+            until_told(|| assert_eq!(unix.read(&mut bytes).expect("the end"), 0)),
+            until_told(|| assert_eq!(pipe.read(&mut bytes).expect("the end"), 0)),
+            until_told(|| assert_eq!(empty.recv(&mut bytes).expect_err("nothing").kind(), ErrorKind::WouldBlock)),
+            until_told(|| assert!(began <= Instant::now())),
+        ]
+    });
+    for took in took {
+        // What others wait for comes when it is due, not when the caller has had enough.
+        assert!((20..21).contains(&took.as_millis()), "{took:?}");
+    }
+}
+
 #[test]
 fn closing_waits_for_the_peer_where_linger_says_so() {
     passes(|world| {

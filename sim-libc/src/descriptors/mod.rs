@@ -189,7 +189,16 @@ pub(crate) struct Description {
     watchers: RefCell<Few<(Weak<Description>, epoll::Place)>>,
     /// Threads that wait, to be woken once.
     waiters: RefCell<Few<Waker>>,
+    /// How often in a row a call had to wait and must not.
+    again: Cell<u32>,
+    /// How often the end was read.
+    ends: Cell<u32>,
 }
+
+/// After so many calls that gave nothing, others go on.
+const PATIENCE: u32 = 64;
+/// About what they take on a real system.
+const PATIENCE_NS: u64 = 32_000;
 
 /// Whom a device wakes: finds the description by its name, so that it may be woken late, or never.
 mod observer {
@@ -340,7 +349,14 @@ impl Description {
             Err(Errno::AGAIN) if !dont_wait && !self.is_nonblocking() => {}
             // What the machine sent to itself is there.
             Err(Errno::AGAIN) if World::current().is_some_and(|world| world.let_due_happen()) => return attempt(),
-            done => return done,
+            Err(Errno::AGAIN) => {
+                in_vain(&self.again);
+                return Err(Errno::AGAIN);
+            }
+            done => {
+                self.again.set(0);
+                return done;
+            }
         }
         self.watch();
         let waited = threads::wait(what, until, |cx: &mut Context<'_>| match attempt() {
@@ -351,6 +367,20 @@ impl Description {
             done => Poll::Ready(done),
         });
         waited.unwrap_or(Err(Errno::AGAIN))
+    }
+
+    /// A read gave the end of what there is.
+    pub(crate) fn has_ended(&self) {
+        in_vain(&self.ends);
+    }
+}
+
+/// Counts a call that gave nothing. A thread that makes it over and over, until another thread has done something, never waits; the
+/// kernel would take the processor from it.
+fn in_vain(calls: &Cell<u32>) {
+    calls.set(calls.get().wrapping_add(1));
+    if calls.get().is_multiple_of(PATIENCE) {
+        threads::yield_after(PATIENCE_NS);
     }
 }
 
@@ -429,6 +459,8 @@ impl Descriptors {
             watched: Cell::new(false),
             watchers: RefCell::default(),
             waiters: RefCell::default(),
+            again: Cell::default(),
+            ends: Cell::default(),
         });
         names[place as usize].description = Rc::downgrade(&made);
         made

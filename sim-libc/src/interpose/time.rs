@@ -31,6 +31,13 @@ pub(super) fn read_ns(world: &World, clock: clockid_t) -> Option<u64> {
     })
 }
 
+/// A thread that waits for a time, or for what another one does until then, by reading the clock lets the others go on.
+fn has_read(world: &World) {
+    if world.reads_on_and_on() {
+        threads::yield_now();
+    }
+}
+
 fn split(ns: u64) -> timespec {
     timespec { tv_sec: (ns / SECOND_NS) as i64, tv_nsec: (ns % SECOND_NS) as i64 }
 }
@@ -54,6 +61,7 @@ pub(crate) fn deadline(world: &World, clock: clockid_t, limit: timespec, absolut
 /// `out` is valid for writes, or null.
 pub(crate) unsafe fn get(world: &World, clock: clockid_t, out: *mut timespec) -> i64 {
     let Some(ns) = read_ns(world, clock) else { return -libc::EINVAL as i64 };
+    has_read(world);
     if out.is_null() {
         return -libc::EFAULT as i64;
     }
@@ -66,6 +74,7 @@ pub(crate) unsafe fn get(world: &World, clock: clockid_t, out: *mut timespec) ->
 /// As [`get`].
 pub(crate) unsafe fn get_day(world: &World, out: *mut timeval) -> i64 {
     let ns = world.read_wall_ns();
+    has_read(world);
     if !out.is_null() {
         let tv = timeval { tv_sec: (ns / SECOND_NS) as i64, tv_usec: (ns % SECOND_NS / 1_000) as i64 };
         // SAFETY: the caller's promise.

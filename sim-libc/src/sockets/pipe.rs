@@ -31,7 +31,11 @@ impl PipeEnd {
     }
 
     pub(crate) fn read(&self, own: &Description, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
-        own.wait("bytes from a pipe", false, None, || Ok(self.0.try_read(room(into), filling(into, 0))?))
+        let read = own.wait("bytes from a pipe", false, None, || Ok(self.0.try_read(room(into), filling(into, 0))?));
+        if read == Ok(0) {
+            own.has_ended();
+        }
+        read
     }
 
     /// Writes all, unless the end does not block.

@@ -100,6 +100,13 @@ pub fn yield_now() {
     }
 }
 
+/// The same where this much time has passed.
+pub(crate) fn yield_after(ns: u64) {
+    if let Some(world) = World::current().filter(|world| stands_still(world)) {
+        world.yield_thread_after(ns);
+    }
+}
+
 /// Lets the calling thread sleep.
 pub(crate) fn sleep(world: &'static World, time: Duration) {
     if !stands_still(world) {
