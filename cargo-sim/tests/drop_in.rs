@@ -358,6 +358,53 @@ fn a_program_is_built_over_the_generated_tokio_and_is_where_it_says() {
     assert_eq!(accepted(Command::new(paths.trim())), "42\n", "it is the real program");
 }
 
+/// Two tasks that each say who they are, in a run that demands one order.
+const RACES: &str = r#"
+use std::sync::{Arc, Mutex};
+use tokio::{runtime::Builder, task};
+
+async fn says(who: u8, said: Arc<Mutex<Vec<u8>>>) {
+    task::yield_now().await;
+    said.lock().unwrap().push(who);
+}
+
+#[test]
+fn workers() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let spawn = |who| runtime.spawn(says(who, said.clone()));
+    [0, 1].map(spawn).map(|task| runtime.block_on(task).unwrap());
+    assert_eq!(*said.lock().unwrap(), [0, 1], "another order");
+}
+
+#[test]
+fn local_set() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let set = task::LocalSet::new();
+    let tasks = [0, 1].map(|who| set.spawn_local(says(who, said.clone())));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    tasks.map(|task| set.block_on(&runtime, task).unwrap());
+    assert_eq!(*said.lock().unwrap(), [0, 1], "another order");
+}
+"#;
+
+/// Only tasks of current-thread runtimes were held. Those that workers took from their queues ran first in, first out under
+/// every seed, and so did those of a `LocalSet`: races that users have in production were never found.
+#[test]
+fn tasks_of_workers_and_of_a_local_set_change_places_under_some_seeds() {
+    let project = Project::new("races");
+    let tokio = TOKIO.replace("\"rt\"", "\"rt-multi-thread\"");
+    project.file("Cargo.toml", &manifest("app", &tokio)).file("src/lib.rs", RACES);
+    let mut test = project.command(&["test", "--seeds", "60", "--keep-going", "--offline"]);
+    let said = text(&test.args(["--target-dir", &shared_target()]).output().expect("it starts"));
+    for name in ["workers", "local_set"] {
+        let line = said.lines().find(|l| l.starts_with(&format!("sim: test=app::{name} seeds=60"))).expect(&said);
+        assert!(!line.contains("failed=0 ") && !line.contains("passed=0 "), "{line}");
+    }
+    says(&said, "another order");
+    says(&said, "verdict=panicked");
+}
+
 #[test]
 fn a_former_tokio_beside_the_operated_one_is_named() {
     let project = Project::new("two-majors");

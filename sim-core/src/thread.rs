@@ -276,6 +276,23 @@ impl World {
         self.stand_still("its turn", None);
     }
 
+    /// The running thread lets the next `hold` wakes pass it, as if it had lost its processor for a moment. No time passes for it.
+    pub fn hold_thread(&'static self, hold: u64) {
+        let me = self.running_thread();
+        if hold == 0 || me == ThreadId::FIRST {
+            return;
+        }
+        let is_woken = match self.threads.list.borrow_mut().get_mut(me.0 as usize) {
+            Some(thread) => std::mem::replace(&mut thread.queued, true),
+            None => return,
+        };
+        if !is_woken {
+            let entry = waker::pack(self.number(), me.0, waker::THREAD);
+            self.scheduler.borrow_mut().ready.push(entry, hold);
+        }
+        self.stand_still("its turn", None);
+    }
+
     /// Counts a yield.
     fn end_if_only_yields(&self) {
         let me = self.running_thread();

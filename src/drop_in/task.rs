@@ -52,6 +52,16 @@ impl Tag {
         self.wakes.store(n.wrapping_add(1), Relaxed);
         world.ask_hold(self.key, n, world.acting_node())
     }
+
+    /// Before the task is polled by one of several threads, which took it from a queue that they share: the thread is held, and
+    /// the others take what comes after it. A queue of a single thread asks for the [`hold`](Self::hold) instead.
+    #[inline]
+    pub fn hold_thread(&self) {
+        let hold = self.hold();
+        if let Some(world) = World::current().filter(|_| hold > 0) {
+            world.hold_thread(hold);
+        }
+    }
 }
 
 /// While this lives, the task of its tag acts.
@@ -113,6 +123,21 @@ impl<T> PartialOrd for Held<T> {
 impl<T> Ord for Held<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due, self.own).cmp(&(other.due, other.own))
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue::with_capacity(0)
+    }
+}
+
+/// What is left, in the order in which it would run.
+impl<T> Iterator for Queue<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.pop_front()
     }
 }
 

@@ -42,6 +42,10 @@ impl<S: 'static> Notified<S> {
 }
 
 impl<S: Schedule> LocalNotified<S> {
+    pub(crate) fn sim_hold_thread(&self) {
+        self.task.header().sim.hold_thread();
+    }
+
     /// Runs the task.
     pub(crate) fn run(self) {
         let raw = self.task.raw;
@@ -90,6 +94,53 @@ impl<S: Schedule> LocalNotified<S> {
         if crate::__sim::on() {
             return self.sim_next_task(handle);
         }",
+    },
+    // Workers share their queues: the one that took a task is held, and others take the next ones.
+    Hunk {
+        name: "a worker with a task",
+        file: "runtime/scheduler/multi_thread/worker.rs",
+        anchor: "        // Make the core available to the runtime context",
+        replace: "\
+        task.sim_hold_thread();
+        // Make the core available to the runtime context",
+    },
+    Hunk {
+        name: "a worker with a task that was just woken",
+        file: "runtime/scheduler/multi_thread/worker.rs",
+        anchor: "                let task = self.worker.handle.shared.owned.assert_owner(task);\n",
+        replace: "\
+                let task = self.worker.handle.shared.owned.assert_owner(task);
+                task.sim_hold_thread();
+",
+    },
+    Hunk {
+        name: "the queue of a LocalSet",
+        file: "task/local.rs",
+        anchor: "use std::collections::VecDeque;",
+        replace: "use crate::__sim::Queue as VecDeque;",
+    },
+    Hunk {
+        name: "a wake in a LocalSet",
+        file: "task/local.rs",
+        anchor: "(*ptr).push_back(task)",
+        replace: "(*ptr).push_back(task, hold)",
+    },
+    Hunk {
+        name: "how far a wake in a LocalSet is held",
+        file: "task/local.rs",
+        anchor: "    unsafe fn task_push_back(&self, task: task::Notified<Arc<Shared>>) {\n",
+        replace: "\
+    unsafe fn task_push_back(&self, task: task::Notified<Arc<Shared>>) {
+        let hold = task.sim_hold();
+",
+    },
+    Hunk {
+        name: "a wake in a LocalSet from elsewhere",
+        file: "task/local.rs",
+        anchor: "queue.push_back(task);",
+        replace: "\
+let hold = task.sim_hold();
+                        queue.push_back(task, hold);",
     },
     Hunk {
         name: "the wake that ends a turn",
