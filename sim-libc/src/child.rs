@@ -18,11 +18,15 @@ pub struct Order {
     pub argument: u64,
 }
 
+/// How much more memory a child may reserve than it may touch.
+pub const RESERVED: u64 = 32;
+
 /// What a child may use before the kernel ends it, and it alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Private memory, heap and stacks, bytes (setrlimit(2), RLIMIT_DATA), counted with what the parent has. 2 GiB unless
-    /// given.
+    /// Private memory, heap and stacks, that it touched, bytes, counted with what the parent has. Looked at now and then: a child
+    /// may have a little more for a moment. It may reserve [`RESERVED`] times as much, as a thousand threads do for their stacks
+    /// (setrlimit(2), RLIMIT_DATA). 2 GiB unless given.
     pub memory_bytes: u64,
     /// Whether system calls that no symbol of libc catches, and the time stamp counter, are trapped; see [`crate::trap`].
     /// True unless given.
@@ -57,6 +61,8 @@ pub struct Ended<'a> {
     pub killed: bool,
     /// Real time from order to end.
     pub wall: Duration,
+    /// Whether it was ended because it had touched more memory than its limit.
+    pub hoarded: bool,
     /// The most memory it had, bytes.
     pub peak_bytes: u64,
     /// What it handed over with [`report`](crate::process::report).
@@ -68,13 +74,14 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// Whether it ended because an allocation found no memory within the limit: std says so and aborts.
+    /// Whether it ended because of its limit of memory: it touched more, or an allocation found none, which std says and aborts.
     pub fn out_of_memory(&self) -> bool {
         let says = |part: &[u8]| {
             let end = &part[part.len().saturating_sub(4096)..];
             end.windows(21).any(|w| w == b"memory allocation of ")
         };
-        self.exit == Exit::Signal(SIGABRT) && (says(self.output.head) || self.output.tail.into_iter().any(says))
+        self.hoarded
+            || self.exit == Exit::Signal(SIGABRT) && (says(self.output.head) || self.output.tail.into_iter().any(says))
     }
 }
 

@@ -16,7 +16,7 @@ use proc_macro::TokenStream;
 /// | `seeds = 1000` | how many seeds a sweep tries, from 0 | 100 |
 /// | `time_limit = "60s"` | most virtual time of a run (`ns`, `us`, `ms`, `s`, `m`, `h`; a bare integer is seconds) | one hour |
 /// | `step_limit = 1000000` | most polls and events of a run | a thousand million |
-/// | `memory = "512M"` | most memory of a run (`K`, `M`, `G`; a bare integer is bytes) | 1 GiB |
+/// | `memory = "512M"` | most memory that a run touches (`K`, `M`, `G`; a bare integer is bytes) | 1 GiB |
 /// | `perturb = false` | keeps the order of ready tasks first in, first out | `true` |
 ///
 /// Other attributes of the function (`#[should_panic]` excepted, which cannot be told from a failing run) stay on the

@@ -6,7 +6,7 @@
 
 use super::channel::{self, OUTPUT_BYTES, PAGE_BYTES, Page};
 use super::signals;
-use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order};
+use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order, RESERVED};
 use crate::{raw, threads, trap, vdso};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const LAUNCHER_STACK_BYTES: usize = 8 << 20;
 /// The exit status of a child whose body panicked.
 const PANIC_STATUS: i32 = 101;
+/// How often it is looked at how much memory the children have.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a child cannot say itself: libc starts threads and processes with all signals blocked, so trapping that ends it.
 const UNSPEAKABLE: Note<'static> =
@@ -68,6 +70,7 @@ struct Slot {
     output: *const u8,
     began: Instant,
     killed: bool,
+    hoarded: bool,
 }
 
 /// A thread that forks, and the children it forked.
@@ -94,6 +97,9 @@ pub struct Launcher {
     polled: Vec<libc::pollfd>,
     pages: *mut u8,
     stdin_fd: i32,
+    memory_bytes: u64,
+    /// When it was last looked at how much memory the children have.
+    looked: Instant,
 }
 
 /// What the launcher thread needs, moved there.
@@ -140,6 +146,7 @@ impl Launcher {
                 output,
                 began: Instant::now(),
                 killed: false,
+                hoarded: false,
             });
         }
         // SAFETY: the path is a C string.
@@ -158,7 +165,8 @@ impl Launcher {
         }
         drop(mail);
         let polled = Vec::with_capacity(max_jobs);
-        Ok(Launcher { post, thread: Some(thread), places, slots, polled, pages, stdin_fd })
+        let (memory_bytes, looked) = (limits.memory_bytes, Instant::now());
+        Ok(Launcher { post, thread: Some(thread), places, slots, polled, pages, stdin_fd, memory_bytes, looked })
     }
 
     /// The number of slots.
@@ -228,7 +236,8 @@ impl Launcher {
             }
         };
         let s = &mut self.slots[slot];
-        (s.order, s.pid, s.pidfd, s.began, s.killed) = (order, pid, pidfd, began, false);
+        (s.order, s.pid, s.pidfd, s.began) = (order, pid, pidfd, began);
+        (s.killed, s.hoarded) = (false, false);
         Ok(pid)
     }
 
@@ -260,6 +269,36 @@ impl Launcher {
     /// # Errors
     /// Those of poll(2) and wait4(2).
     pub fn wait_any(&mut self, timeout: Duration) -> io::Result<Option<Ended<'_>>> {
+        let began = Instant::now();
+        loop {
+            if self.looked.elapsed() >= LOOK {
+                self.end_hoarders();
+            }
+            let left = timeout.saturating_sub(began.elapsed());
+            let ready = self.wait_for_end(left.min(LOOK))?;
+            match ready {
+                Some(index) => return self.collect(index).map(Some),
+                None if left <= LOOK || self.polled.is_empty() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends the children that touched more memory than they may.
+    fn end_hoarders(&mut self) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let lives = slot.pid != 0 && !slot.killed;
+            if lives && private_bytes(slot.pid).is_some_and(|bytes| bytes > self.memory_bytes) {
+                self.kill(index);
+                (self.slots[index].killed, self.slots[index].hoarded) = (false, true);
+            }
+        }
+        self.looked = Instant::now();
+    }
+
+    /// The slot of a child that has ended, at the latest after `timeout`.
+    fn wait_for_end(&mut self, timeout: Duration) -> io::Result<Option<usize>> {
         self.polled.clear();
         for s in self.slots.iter().filter(|s| s.pid != 0) {
             self.polled.push(libc::pollfd { fd: s.pidfd, events: libc::POLLIN, revents: 0 });
@@ -278,8 +317,7 @@ impl Launcher {
             Ok(_) => {}
         }
         let Some(ready) = self.polled.iter().find(|p| p.revents != 0).map(|p| p.fd) else { return Ok(None) };
-        let Some(index) = self.slots.iter().position(|s| s.pid != 0 && s.pidfd == ready) else { return Ok(None) };
-        self.collect(index).map(Some)
+        Ok(self.slots.iter().position(|s| s.pid != 0 && s.pidfd == ready))
     }
 
     fn collect(&mut self, index: usize) -> io::Result<Ended<'_>> {
@@ -318,6 +356,7 @@ impl Launcher {
             order: slot.order,
             exit,
             killed: slot.killed,
+            hoarded: slot.hoarded,
             wall,
             peak_bytes: usage.ru_maxrss as u64 * 1024,
             report,
@@ -325,6 +364,26 @@ impl Launcher {
             output: page.output(file),
         })
     }
+}
+
+/// The memory of a process that it shares with nobody by name, bytes (proc(5), statm). Nothing is allocated: what children find in
+/// their memory must not depend on how often somebody looked.
+fn private_bytes(pid: i32) -> Option<u64> {
+    let mut path = [0u8; 32];
+    write!(&mut path[..31], "/proc/{pid}/statm").ok()?;
+    let mut text = [0u8; 128];
+    // SAFETY: the path ends with a zero; the kernel writes no more than the buffer's length; the descriptor is ours.
+    let len = unsafe {
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as i64;
+        let fd = raw::call(libc::SYS_openat, [libc::AT_FDCWD as i64, path.as_ptr() as i64, flags, 0, 0, 0]);
+        let len = raw::call(libc::SYS_read, [fd, text.as_mut_ptr() as i64, text.len() as i64, 0, 0, 0]);
+        raw::call(libc::SYS_close, [fd, 0, 0, 0, 0, 0]);
+        len
+    };
+    let text = std::str::from_utf8(text.get(..usize::try_from(len).ok()?)?).ok()?;
+    let mut pages = text.split_ascii_whitespace().skip(1).map(|figure| figure.parse::<u64>());
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(shared) * 4096)
 }
 
 impl Drop for Launcher {
@@ -426,7 +485,7 @@ impl Forker {
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         }
-        limit(libc::RLIMIT_DATA, self.limits.memory_bytes, true);
+        limit(libc::RLIMIT_DATA, self.limits.memory_bytes.saturating_mul(RESERVED), true);
         limit(libc::RLIMIT_CORE, 0, true);
         // For what is printed; the memory of mapped files may be larger.
         limit(libc::RLIMIT_FSIZE, OUTPUT_BYTES, false);
