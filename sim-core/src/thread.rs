@@ -293,6 +293,15 @@ impl World {
         self.stand_still("its turn", None);
     }
 
+    /// Lets those go on who are ready, or due by now, if there are any. No time passes.
+    pub fn give_way(&'static self) {
+        self.let_due_happen();
+        if self.others_ready() {
+            self.wake_thread(self.running_thread());
+            self.stand_still("its turn", None);
+        }
+    }
+
     /// Counts a yield.
     fn end_if_only_yields(&self) {
         let me = self.running_thread();
