@@ -277,7 +277,9 @@ pub enum Route {
     To(NodeId),
     /// Into the network, where nobody has it: packets vanish, and after three seconds ARP gives up.
     Nobody,
-    /// Nowhere: no route.
+    /// To the default gateway, behind which nobody has it: packets vanish, and nobody says so.
+    Beyond,
+    /// Nowhere: no route. The gateway speaks IPv4 only, as at most places.
     Nowhere,
 }
 
@@ -370,10 +372,12 @@ impl Directory {
             IpAddr::V4(v4) => v4.octets()[0] == 10,
             IpAddr::V6(v6) => v6.octets()[0] == 0xfd,
         };
-        match self.routes.get(&ip) {
-            Some(node) => Route::To(*node),
-            None if attached => Route::Nobody,
-            None => Route::Nowhere,
+        match (self.routes.get(&ip), ip) {
+            (Some(node), _) => Route::To(*node),
+            _ if attached => Route::Nobody,
+            // Multicast, and what is reserved, are nobody's address.
+            (None, IpAddr::V4(v4)) if (1..224).contains(&v4.octets()[0]) => Route::Beyond,
+            _ => Route::Nowhere,
         }
     }
 }

@@ -146,9 +146,28 @@ fn nobody_listening_refuses_and_no_machine_is_unreachable() {
     assert_eq!(lab.net.connected(nobody), Ok(None));
     lab.wait(MS);
     assert_eq!(lab.net.connected(nobody), Err(Errno::EHOSTUNREACH));
-    let nowhere =
-        lab.act(|net, cx| net.connect(A, None, SocketAddr::from(([8, 8, 8, 8], 53)), TcpOptions::default(), cx));
-    assert_eq!(nowhere, Err(Errno::ENETUNREACH));
+    for nowhere in ["[2001:db8::1]:53", "255.255.255.255:53", "224.0.0.1:53", "0.0.0.9:53"] {
+        let nowhere = nowhere.parse().expect("an address");
+        let refused = lab.act(|net, cx| net.connect(A, None, nowhere, TcpOptions::default(), cx));
+        assert_eq!(refused, Err(Errno::ENETUNREACH), "{nowhere}");
+    }
+}
+
+/// Tests of timeouts connect to an address that nobody has (192.0.2.1, RFC 5737) and expect to hear nothing, as from any machine with
+/// a default route. Here it was ENETUNREACH at once. Programs also learn their own address by "connecting" UDP to one of the internet.
+#[test]
+fn beyond_the_gateway_nobody_answers() {
+    let mut lab = Lab::new();
+    let client = lab.dial(A, SocketAddr::from(([192, 0, 2, 1], 81)));
+    lab.wait(Duration::from_millis(126_999));
+    assert_eq!(lab.net.connected(client), Ok(None));
+    lab.wait(MS);
+    assert_eq!(lab.net.connected(client), Err(Errno::ETIMEDOUT));
+    let from = lab.udp(A, 0);
+    lab.act(|net, cx| net.connect_udp(from, SocketAddr::from(([8, 8, 8, 8], 53)), cx)).expect("a route");
+    let local = lab.net.udp_addr(from).expect("it is held");
+    assert_eq!((local.ip().to_string(), local.port() > 0), ("10.0.0.1".into(), true));
+    assert_eq!(lab.send(from, None, b"x"), Ok(1));
 }
 
 #[test]
@@ -974,7 +993,8 @@ fn datagrams_arrive_whole_cut_to_the_buffer_or_not_at_all() {
     assert_eq!(lab.send(from, to, &pattern(65_507)), Ok(65_507));
     assert_eq!(lab.send(from, to, &pattern(65_508)), Err(Errno::EMSGSIZE));
     assert_eq!(lab.send(from, None, b"x"), Err(Errno::EDESTADDRREQ));
-    assert_eq!(lab.send(from, SocketAddr::from(([8, 8, 8, 8], 9)), b"x"), Err(Errno::ENETUNREACH));
+    assert_eq!(lab.send(from, SocketAddr::from(([8, 8, 8, 8], 9)), b"x"), Ok(1));
+    assert_eq!(lab.send(from, SocketAddr::from(([240, 0, 0, 1], 9)), b"x"), Err(Errno::ENETUNREACH));
     assert_eq!(lab.send(from, "[fd00::2]:9".parse::<SocketAddr>().expect("one"), b"x"), Err(Errno::EAFNOSUPPORT));
 }
 

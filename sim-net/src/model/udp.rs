@@ -209,12 +209,15 @@ impl Network {
         let to = self.udp(id)?.destination(to);
         let peer = self.peer(id, to, cx)?;
         let socket = self.udp(id)?;
-        if let Some(peer) = peer
-            && socket.addr.ip().is_unspecified()
-        {
-            let from = socket.peers[peer as usize].from;
-            socket.addr = if socket.addr.is_ipv6() { mapped(from) } else { from };
+        if socket.addr.ip().is_unspecified() {
+            let (node, addr) = (socket.node, socket.addr);
+            let from = match peer {
+                Some(peer) => socket.peers[peer as usize].from,
+                None => SocketAddr::new(self.machines[node.0 as usize].source(addr.ip(), to.ip())?, addr.port()),
+            };
+            self.udp(id)?.addr = if addr.is_ipv6() { mapped(from) } else { from };
         }
+        let socket = self.udp(id)?;
         socket.connected = Some(to);
         Ok(())
     }
@@ -308,7 +311,7 @@ impl Network {
         }
         let peer_node = match self.route(node, to.ip()) {
             Route::To(peer) => peer,
-            Route::Nobody => return Ok(None),
+            Route::Nobody | Route::Beyond => return Ok(None),
             Route::Nowhere if broadcast => return Ok(None),
             Route::Nowhere => return Err(Errno::ENETUNREACH),
         };

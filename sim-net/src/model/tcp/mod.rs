@@ -340,8 +340,8 @@ pub(super) struct Connection {
     tries: [u8; 2],
     /// Retries of the SYN, and of the SYN-ACK.
     timers: [Option<EventId>; 2],
-    /// ARP finds nobody: connecting ends with EHOSTUNREACH.
-    unreachable: bool,
+    /// Nobody has the address: connecting ends with EHOSTUNREACH where ARP would find nobody, and with ETIMEDOUT beyond the gateway.
+    nobody: Option<Errno>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

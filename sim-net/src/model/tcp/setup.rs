@@ -170,9 +170,10 @@ impl Network {
         if to.port() == 0 {
             return Err(Errno::ECONNREFUSED);
         }
-        let (server, unreachable) = match self.route(node, to.ip()) {
-            Route::To(server) => (server, false),
-            Route::Nobody => (node, true),
+        let (server, nobody) = match self.route(node, to.ip()) {
+            Route::To(server) => (server, None),
+            Route::Nobody => (node, Some(Errno::EHOSTUNREACH)),
+            Route::Beyond => (node, Some(Errno::ETIMEDOUT)),
             Route::Nowhere => return Err(Errno::ENETUNREACH),
         };
         let machine = &mut self.machines[node.0 as usize];
@@ -190,7 +191,7 @@ impl Network {
             self.forget_listener(id);
         }
         let server_key =
-            if unreachable { hash::text(&to.ip().to_string()) } else { self.machines[server.0 as usize].key };
+            if nobody.is_some() { hash::text(&to.ip().to_string()) } else { self.machines[server.0 as usize].key };
         let machine = &mut self.machines[node.0 as usize];
         machine.tcp.hold(hold);
         let ordinal = machine.dialed.entry((server_key, to.port())).or_default();
@@ -218,14 +219,14 @@ impl Network {
             opened: cx.now,
             tries: [0; 2],
             timers: [None; 2],
-            unreachable,
+            nobody,
         });
         self.begin_with(StreamId { connection: id, side: 0 }, options);
         cx.event(node, "tcp.connect", || self.describe_connection(id, 0));
-        let after = if unreachable { ARP_GIVES_UP } else { Duration::from_secs(1) };
+        let after = if nobody == Some(Errno::EHOSTUNREACH) { ARP_GIVES_UP } else { Duration::from_secs(1) };
         let timer = self.set_timer(Timer::Syn, id, 0, after, cx);
         self.connections.get_mut(id).expect("just inserted").timers[0] = Some(timer);
-        if !unreachable {
+        if nobody.is_none() {
             self.send_segment(Segment::bare(id, 0, Kind::Syn, 0), cx);
         }
         Ok(StreamId { connection: id, side: 0 })
@@ -258,14 +259,17 @@ impl Network {
         }
         connection.tries[0] += 1;
         let tries = connection.tries[0];
-        if connection.unreachable || tries > SYN_RETRIES {
-            let error = if connection.unreachable { Errno::EHOSTUNREACH } else { Errno::ETIMEDOUT };
+        let nobody = connection.nobody;
+        if nobody == Some(Errno::EHOSTUNREACH) || tries > SYN_RETRIES {
+            let error = nobody.unwrap_or(Errno::ETIMEDOUT);
             cx.event(connection.ends[0].node, "tcp.unanswered", || format!("{error:?}"));
             return self.break_off(id, 0, error, cx);
         }
         let timer = self.set_timer(Timer::Syn, id, 0, Duration::from_secs(1 << tries), cx);
         self.connections.get_mut(id).expect("found above").timers[0] = Some(timer);
-        self.send_segment(Segment::bare(id, 0, Kind::Syn, 0), cx);
+        if nobody.is_none() {
+            self.send_segment(Segment::bare(id, 0, Kind::Syn, 0), cx);
+        }
     }
 
     pub(super) fn syn_arrives(&mut self, id: Id, cx: &mut DeviceCx<'_>) {
