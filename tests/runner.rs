@@ -312,7 +312,7 @@ fn crashes_are_found() {
 #[test]
 fn threads_that_hang_are_found() {
     found("canary_lock_order", "deadlock", "(backwards) waits for a lock");
-    found("canary_spinning_thread", "stuck", "thread 1 (spinner)");
+    found("canary_spinning_thread", "stuck", "thread 1 (spinner), which lets no other thread run");
 }
 
 #[test]

@@ -77,6 +77,12 @@ fn verdict_of(ended: &Ended<'_>, frame: &Frame<'_>) -> Verdict {
         let task = note.task.to_owned();
         return match note.kind {
             NoteKind::Stuck if task.is_empty() => Verdict::Stuck { task: "outside any task".into() },
+            NoteKind::Stuck if task.starts_with("thread ") => Verdict::Stuck {
+                task: format!(
+                    "{task}, which lets no other thread run: where it looks at memory until that changes, \
+                     std::thread::yield_now() in the loop does"
+                ),
+            },
             NoteKind::Stuck => Verdict::Stuck { task },
             NoteKind::Escaped => Verdict::Escaped { call: note.what.to_owned(), place: task },
             // Without the address, which is not the same in every run of the same bug.
