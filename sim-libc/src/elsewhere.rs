@@ -297,7 +297,7 @@ pub mod sockets {
 
     impl Timers {
         /// Nobody knew anything.
-        pub fn clock_moves() {}
+        pub fn clock_pauses() {}
 
         /// Nobody asks.
         pub fn turn(&self) {}
@@ -307,27 +307,39 @@ pub mod sockets {
             false
         }
 
-        /// Nobody knew anything.
-        pub fn change(&self) {}
+        /// Nobody asks.
+        pub fn add(&self, _tick: u64) {}
+
+        /// Nobody asks.
+        pub fn take(&self) {}
+
+        /// Nobody asks.
+        pub fn fire(&self) {}
 
         /// Not known.
-        pub fn settle(&self) -> bool {
-            false
-        }
-
-        /// Not known.
-        pub fn rest(&self) -> Rest {
+        pub fn rest(&self, _moment: Moment, _tick: impl FnOnce() -> u64) -> Rest {
             Rest::Unknown
         }
     }
 
-    /// What a stepped runtime finds where it would wait.
+    /// Where a stepped runtime looks at its drivers.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[expect(missing_docs, reason = "nobody tells them apart")]
+    pub enum Moment {
+        Begins,
+        Yields,
+        Parks,
+    }
+
+    /// What a stepped runtime finds there.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[expect(missing_docs, reason = "only the first is met")]
     pub enum Rest {
         Unknown,
         Told,
-        Over,
+        Due,
+        DueAndTold,
+        Nothing,
     }
 
     /// What epoll tells of a source, as mio reads it.
@@ -367,11 +379,6 @@ pub mod sockets {
 
         /// There is nothing to ask for.
         pub fn fetch(&self) {}
-    }
-
-    /// Not known.
-    pub fn wait_finds_nothing(_timeout: Option<Duration>) -> bool {
-        false
     }
 
     /// Never: it has to wait itself.

@@ -18,8 +18,8 @@ pub(crate) use program::met_simulated_test;
 pub use machine::{Runtime, Tokio};
 pub use signal::{handle_signal, of_incarnation};
 pub use sim_libc::sockets::{
-    Ahead, Event, Idle, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,
-    wait_finds_nothing, work_begins, work_ends,
+    Ahead, Event, Idle, Moment, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step,
+    unparks, work_begins, work_ends,
 };
 pub use task::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
 

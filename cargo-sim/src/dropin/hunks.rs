@@ -211,53 +211,63 @@ let hold = task.sim_hold();
         f()
     }",
     },
-    // Where a machine would park, mostly all is known without its drivers: what epoll would tell is told, or the turn ends.
+    // Where a machine would look at its drivers, mostly all is known without them: what epoll would tell is told, the timers that
+    // are due fire, or the turn ends.
     Hunk {
-        name: "the end of a turn",
+        name: "the beginning of a turn",
         file: "runtime/scheduler/current_thread/mod.rs",
-        anchor: "\
-                        None => {
-                            core.metrics.end_processing_scheduled_tasks();
-",
+        anchor: "            'outer: loop {\n",
         replace: "\
-                        None => {
-                            core.metrics.end_processing_scheduled_tasks();
+            core = context.sim_look(core, &context.handle, crate::__sim::Moment::Begins).0;
 
-                            let (c, parked) = context.sim_park(core, handle);
-                            core = c;
-                            if parked {
-                                core.metrics.start_processing_scheduled_tasks();
-                                continue 'outer;
-                            }
+            'outer: loop {
 ",
     },
     Hunk {
-        name: "whether a turn ends",
+        name: "a park of the scheduler",
         file: "runtime/scheduler/current_thread/mod.rs",
-        anchor: "    /// Checks the driver for new events without blocking the thread.",
+        anchor: "    fn park(&self, mut core: Box<Core>, handle: &Handle) -> Box<Core> {\n",
         replace: "\
-    fn sim_park(&self, mut core: Box<Core>, handle: &Handle) -> (Box<Core>, bool) {
+    fn sim_look(&self, core: Box<Core>, handle: &Handle, moment: crate::__sim::Moment) -> (Box<Core>, bool) {
         use crate::__sim::Rest;
 
-        let timers = handle.driver.sim_timers().filter(|_| self.defer.is_empty());
-        match timers.map_or(Rest::Unknown, crate::__sim::Timers::rest) {
-            Rest::Unknown => (core, false),
-            Rest::Told => {
-                let (core, ()) = self.enter(core, || {
-                    handle.driver.sim_tell();
-                    self.defer.wake();
-                });
-                (core, true)
-            }
-            Rest::Over => {
-                core.metrics.about_to_park();
-                core.submit_metrics(handle);
-                (core, true)
-            }
+        let rest = handle.driver.sim_rest(moment);
+        if rest == Rest::Unknown || rest == Rest::Nothing && self.defer.is_empty() {
+            return (core, rest == Rest::Nothing);
         }
+        let (core, ()) = self.enter(core, || {
+            if matches!(rest, Rest::Told | Rest::DueAndTold) {
+                handle.driver.sim_tell();
+            }
+            if matches!(rest, Rest::Due | Rest::DueAndTold) {
+                handle.driver.sim_fire();
+            }
+            self.defer.wake();
+        });
+        (core, true)
     }
 
-    /// Checks the driver for new events without blocking the thread.",
+    fn park(&self, core: Box<Core>, handle: &Handle) -> Box<Core> {
+        let (mut core, looked) = self.sim_look(core, handle, crate::__sim::Moment::Parks);
+        if looked {
+            core.metrics.about_to_park();
+            core.submit_metrics(handle);
+            return core;
+        }
+",
+    },
+    Hunk {
+        name: "a look of the scheduler",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    fn park_yield(&self, mut core: Box<Core>, handle: &Handle) -> Box<Core> {\n",
+        replace: "\
+    fn park_yield(&self, core: Box<Core>, handle: &Handle) -> Box<Core> {
+        let (mut core, looked) = self.sim_look(core, handle, crate::__sim::Moment::Yields);
+        if looked {
+            core.submit_metrics(handle);
+            return core;
+        }
+",
     },
     // As `turn`, of what the simulator's epoll has to tell.
     Hunk {
@@ -379,9 +389,23 @@ impl Handle {
         timers
     }
 
+    pub(crate) fn sim_rest(&self, moment: crate::__sim::Moment) -> crate::__sim::Rest {
+        #[cfg(feature = \"time\")]
+        if let Some(time) = &self.time {
+            let time = time.time_source();
+            return time.sim.rest(moment, || time.now(self.clock()));
+        }
+        crate::__sim::Rest::Unknown
+    }
+
     pub(crate) fn sim_tell(&self) {
         #[cfg(any(feature = \"net\", feature = \"process\", feature = \"signal\"))]
         crate::__sim::events(|event| self.io().sim_tell(event));
+    }
+
+    pub(crate) fn sim_fire(&self) {
+        #[cfg(feature = \"time\")]
+        self.time().process(self.clock());
     }
 
     pub(crate) fn unpark(&self) {",
@@ -390,14 +414,14 @@ impl Handle {
         name: "a timer that goes",
         file: "runtime/time/mod.rs",
         anchor: "            if entry.as_ref().might_be_registered() {\n",
-        replace: "            if entry.as_ref().might_be_registered() {\n                self.time_source.sim.change();\n",
+        replace: "            if entry.as_ref().might_be_registered() {\n                self.time_source.sim.take();\n",
     },
     Hunk {
         name: "a timer that comes",
         file: "runtime/time/mod.rs",
         anchor: "            // We may have raced with a firing/deregistration, so check before",
         replace: "\
-            self.time_source.sim.change();
+            self.time_source.sim.add(new_tick);
             // We may have raced with a firing/deregistration, so check before",
     },
     // A machine that is being turned looks at its timers before it rests.
@@ -416,25 +440,7 @@ impl Handle {
         anchor: "        pub(crate) fn pause(&self) -> Result<(), &'static str> {\n",
         replace: "\
         pub(crate) fn pause(&self) -> Result<(), &'static str> {
-            crate::__sim::Timers::clock_moves();
-",
-    },
-    Hunk {
-        name: "a paused clock that may move by itself again",
-        file: "time/clock.rs",
-        anchor: "            inner.auto_advance_inhibit_count -= 1;\n",
-        replace: "\
-            inner.auto_advance_inhibit_count -= 1;
-            crate::__sim::Timers::clock_moves();
-",
-    },
-    Hunk {
-        name: "a paused clock that moves",
-        file: "time/clock.rs",
-        anchor: "        pub(crate) fn advance(&self, duration: Duration) -> Result<(), &'static str> {\n",
-        replace: "\
-        pub(crate) fn advance(&self, duration: Duration) -> Result<(), &'static str> {
-            crate::__sim::Timers::clock_moves();
+            crate::__sim::Timers::clock_pauses();
 ",
     },
     // One thread of a run runs at a time: nothing has to be exchanged in one step. On the way into a turn and out of it that
@@ -536,25 +542,21 @@ impl Handle {
         }
         if let Some(mut sigchild_guard) = self.sigchild.try_lock() {",
     },
+    // What is due is known to `sim`, which is asked in place of the driver.
     Hunk {
-        name: "a look that finds nothing",
-        file: "runtime/io/driver.rs",
-        anchor: "        // Block waiting for an event to happen, peeling out how many events",
+        name: "timers that fire",
+        file: "runtime/time/mod.rs",
+        anchor: "    pub(self) fn process(&self, clock: &Clock) {\n",
         replace: "\
-        if crate::__sim::wait_finds_nothing(max_wait) {
-            return;
-        }
-        // Block waiting for an event to happen, peeling out how many events",
+    pub(crate) fn process(&self, clock: &Clock) {
+        self.time_source.sim.fire();
+",
     },
     Hunk {
         name: "timers that are not due",
         file: "runtime/time/mod.rs",
-        anchor: "        // Process pending timers after waking up",
-        replace: "\
-        if handle.time_source.sim.settle() {
-            return;
-        }
-        // Process pending timers after waking up",
+        anchor: ".poll_at()",
+        replace: ".poll_at().inspect(|tick| self.time_source.sim.add(*tick))",
     },
     // On a machine names are known at once: asking for one is a task's work and not a thread's.
     Hunk {

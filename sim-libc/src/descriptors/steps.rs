@@ -6,8 +6,9 @@ use super::epoll::{self, Told};
 use super::{Description, ERR, HUP, READ_HUP};
 use crate::ahead::Ahead;
 use sim_core::{Instant, World};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
@@ -19,16 +20,14 @@ thread_local! {
 }
 
 /// What a runtime waits for.
-#[derive(Clone, Debug)]
 enum Waited {
     /// That this epoll object has something to tell.
-    Epoll(Weak<Description>),
+    Epoll(Rc<Description>),
     /// To be unparked where it parks, by address.
     Unpark(usize),
 }
 
 /// Where a runtime would have waited.
-#[derive(Debug)]
 pub struct Idle {
     waits_for: Waited,
     /// And until when.
@@ -40,8 +39,9 @@ pub struct Idle {
 pub struct Steps {
     /// Its epoll object, once it has waited for one.
     epoll: RefCell<Weak<Description>>,
-    /// Until when it last waited.
+    /// When its next timer is due, by the World's time.
     until: Cell<Instant>,
+    clocks: OnceCell<Rc<Clocks>>,
 }
 
 struct Stepping<'a> {
@@ -52,8 +52,6 @@ struct Stepping<'a> {
     idle: RefCell<Option<Idle>>,
     /// Whether it has looked, without waiting, once.
     looked: Cell<bool>,
-    /// Whether its last wait found nothing and would have lasted.
-    waits: Cell<bool>,
     /// When its runtime last began to work.
     busy_since: Cell<Instant>,
     /// What the runtime calls the source that was just read until nothing was left, 0 if there is none.
@@ -64,15 +62,13 @@ impl Stepping<'_> {
     /// The runtime has nothing to do, unless it only looks, for the first time: it does so before it lets its due timers
     /// fire, and what they wake belongs to the same step.
     fn found_nothing(&self, waits_for: Waited, timeout: Option<Duration>, until: Option<Instant>) {
-        self.waits.set(timeout != Some(Duration::ZERO));
-        if self.waits.get() || self.looked.replace(true) {
+        if timeout != Some(Duration::ZERO) || self.looked.replace(true) {
             self.wait(waits_for, until.unwrap_or(Instant::NEVER));
         }
     }
 
     /// The step is over.
     fn wait(&self, waits_for: Waited, until: Instant) {
-        self.steps.until.set(until);
         *self.idle.borrow_mut() = Some(Idle { waits_for, until });
         if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
             on_idle();
@@ -116,7 +112,6 @@ pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Opt
         turner: World::current().map_or(0, World::acting_key),
         idle: RefCell::new(None),
         looked: Cell::new(false),
-        waits: Cell::new(false),
         busy_since: Cell::new(Instant::ZERO),
         drained: Cell::new(0),
     };
@@ -133,41 +128,27 @@ pub(super) fn turn_waits(
     until: Option<Instant>,
 ) -> bool {
     let Some(stepping) = stepping().filter(|stepping| stepping.is_at_work(world)) else { return false };
-    let epoll = Rc::downgrade(epoll);
-    *stepping.steps.epoll.borrow_mut() = epoll.clone();
-    stepping.found_nothing(Waited::Epoll(epoll), timeout, until);
+    *stepping.steps.epoll.borrow_mut() = Rc::downgrade(epoll);
+    stepping.found_nothing(Waited::Epoll(epoll.clone()), timeout, until);
     true
 }
 
-/// Whether an `epoll_wait` that the stepped runtime is about to make would find nothing; then it counts as made. False
-/// where that is not known without making it, and outside a step.
-pub fn wait_finds_nothing(timeout: Option<Duration>) -> bool {
-    let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return false };
-    stepping.waits.set(false);
-    let epoll = stepping.steps.epoll.borrow().clone();
-    let Some(own) = epoll.upgrade().filter(|_| world.actor_lives()) else { return false };
-    world.let_due_happen();
-    if epoll::told(&own) != Told::Nothing {
-        return false;
-    }
-    // Rounded as mio does it, for an epoll_wait that counts milliseconds in an int.
-    let whole = |t: Duration| t.as_secs().saturating_mul(1000) + t.subsec_nanos().div_ceil(1_000_000) as u64;
-    let timeout = timeout.map(|t| Duration::from_millis(whole(t).min(i32::MAX as u64)));
-    stepping.found_nothing(Waited::Epoll(epoll), timeout, timeout.map(|timeout| world.now() + timeout));
-    true
+/// Whether a clock of the run was ever paused: then tokio alone knows what its ticks are.
+#[derive(Debug, Default)]
+struct Clocks {
+    paused: Cell<bool>,
 }
 
-/// What is known of a runtime's timers: it lies where tokio keeps them.
+/// What is known of a runtime's timers: it lies where tokio keeps them. Ticks are tokio's, milliseconds since it began.
 #[derive(Debug, Default)]
 pub struct Timers {
     /// Whether a step is under way, in which they are looked at before it ends.
     turned: AtomicBool,
-    /// One more than [`CLOCK_MOVES`] was when they were last waited for, 0 if they have changed since.
-    settled: AtomicU64,
+    /// None is due before this tick. At first, and when one was taken away, 0: they are to be looked at.
+    next: AtomicU64,
+    /// Whether [`Steps::until`] is the time of that tick.
+    timed: AtomicBool,
 }
-
-/// How often a clock was paused, a paused one was moved, or let move by itself again.
-static CLOCK_MOVES: AtomicU64 = AtomicU64::new(0);
 
 /// Until it is dropped, the runtime is turned.
 #[derive(Debug)]
@@ -181,9 +162,11 @@ impl Drop for Turned<'_> {
 }
 
 impl Timers {
-    /// A paused clock moves or may move, or a clock is paused: what was known is not any more.
-    pub fn clock_moves() {
-        CLOCK_MOVES.fetch_add(1, Relaxed);
+    /// A clock is paused.
+    pub fn clock_pauses() {
+        if let Some(world) = World::current() {
+            world.extension::<Clocks>().paused.set(true);
+        }
     }
 
     /// A turn of the runtime begins.
@@ -198,52 +181,90 @@ impl Timers {
         self.turned.load(Relaxed)
     }
 
-    /// One was added, or taken away.
+    fn set(&self, next: u64) {
+        self.next.store(next, Relaxed);
+        self.timed.store(false, Relaxed);
+    }
+
+    /// One was added that is due at this tick, or there is one that is not due before it.
     #[inline]
-    pub fn change(&self) {
-        self.settled.store(0, Relaxed);
-    }
-
-    /// The stepped runtime has looked for the next one and waited. Whether it waits still: none is due before that ends.
-    pub fn settle(&self) -> bool {
-        let waits = stepping().is_some_and(|stepping| stepping.waits.get());
-        if waits {
-            self.settled.store(CLOCK_MOVES.load(Relaxed) + 1, Relaxed);
+    pub fn add(&self, tick: u64) {
+        if tick < self.next.load(Relaxed) {
+            self.set(tick);
         }
-        waits
     }
 
-    /// What the stepped runtime finds where none of its tasks is ready and it would wait.
-    pub fn rest(&self) -> Rest {
+    /// One was taken away.
+    #[inline]
+    pub fn take(&self) {
+        self.set(0);
+    }
+
+    /// The due ones fire now; of the others, [`Self::add`] will be told.
+    #[inline]
+    pub fn fire(&self) {
+        self.set(u64::MAX);
+    }
+
+    /// What the stepped runtime finds where it would look at its drivers. `tick` reads its clock.
+    pub fn rest(&self, moment: Moment, tick: impl FnOnce() -> u64) -> Rest {
         let (Some(stepping), Some(world)) = (stepping(), World::current()) else { return Rest::Unknown };
         // What happens now may change a timer.
         world.let_due_happen();
-        let until = stepping.steps.until.get();
-        if self.settled.load(Relaxed) != CLOCK_MOVES.load(Relaxed) + 1 || until <= world.now() {
+        let steps = stepping.steps;
+        let own = steps.epoll.borrow().upgrade();
+        let Some(own) = own.filter(|_| world.actor_lives()) else { return Rest::Unknown };
+        let told = epoll::told(&own);
+        if told == Told::OfDriver || steps.clocks.get_or_init(|| world.extension()).paused.get() {
             return Rest::Unknown;
         }
-        let epoll = stepping.steps.epoll.borrow().clone();
-        let Some(own) = epoll.upgrade().filter(|_| world.actor_lives()) else { return Rest::Unknown };
-        match epoll::told(&own) {
-            Told::OfSources => Rest::Told,
-            Told::OfDriver => Rest::Unknown,
-            Told::Nothing => {
-                stepping.wait(Waited::Epoll(epoll), until);
-                Rest::Over
-            }
+        if !self.timed.load(Relaxed) {
+            self.timed.store(true, Relaxed);
+            steps.until.set(match self.next.load(Relaxed) {
+                u64::MAX => Instant::NEVER,
+                // As tokio's drivers count: whole milliseconds from now, for an epoll_wait that counts them in an int.
+                next => world.now() + Duration::from_millis(next.saturating_sub(tick()).min(i32::MAX as u64)),
+            });
         }
+        if steps.until.get() <= world.now() {
+            return if told == Told::Nothing { Rest::Due } else { Rest::DueAndTold };
+        }
+        if told == Told::OfSources {
+            return Rest::Told;
+        }
+        match moment {
+            Moment::Begins => {}
+            Moment::Yields => stepping.found_nothing(Waited::Epoll(own), Some(Duration::ZERO), Some(world.now())),
+            Moment::Parks => stepping.wait(Waited::Epoll(own), steps.until.get()),
+        }
+        Rest::Nothing
     }
 }
 
-/// What a stepped runtime finds where it would wait.
+/// Where a stepped runtime looks at its drivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// Before its tasks run.
+    Begins,
+    /// It has tasks that are ready.
+    Yields,
+    /// It has none and would wait: if there is nothing it counts as having waited, and its step is over.
+    Parks,
+}
+
+/// What a stepped runtime finds there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
-    /// It has to look.
+    /// It has to look itself.
     Unknown,
-    /// No timer is due, and epoll has something to tell of its sources: [`events`].
+    /// Epoll has something to tell of its sources: [`events`].
     Told,
-    /// It would wait until the same time as before: it counts as having waited, and its step is over.
-    Over,
+    /// Timers may be due.
+    Due,
+    /// Both.
+    DueAndTold,
+    /// Neither.
+    Nothing,
 }
 
 /// What epoll tells of a source, as mio reads it.
@@ -356,13 +377,17 @@ pub fn unparks(place: usize) {
     }
 }
 
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idle").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
 impl Idle {
     /// Has `ahead` fetched when there is something to tell.
     pub fn look_ahead(&self, ahead: Ahead) {
-        if let Waited::Epoll(epoll) = &self.waits_for
-            && let Some(own) = epoll.upgrade()
-        {
-            epoll::look_ahead(&own, ahead);
+        if let Waited::Epoll(own) = &self.waits_for {
+            epoll::look_ahead(own, ahead);
         }
     }
 
@@ -371,7 +396,6 @@ impl Idle {
         let Some(world) = World::current() else { return Poll::Ready(()) };
         match &self.waits_for {
             Waited::Epoll(epoll) => {
-                let Some(epoll) = epoll.upgrade() else { return Poll::Ready(()) };
                 if epoll.ready() != 0 {
                     return Poll::Ready(());
                 }

@@ -20,8 +20,8 @@ mod unix;
 pub use crate::ahead::Ahead;
 use crate::descriptors::steps::has_read;
 pub use crate::descriptors::steps::{
-    Event, Idle, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,
-    wait_finds_nothing, work_begins, work_ends,
+    Event, Idle, Moment, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,
+    work_begins, work_ends,
 };
 use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
 use address::{Address, Bytes, Given};

@@ -4,8 +4,8 @@
 
 pub use ::sim::drop_in::of_incarnation;
 pub use ::sim::drop_in::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
-pub use ::sim::drop_in::{Event, Rest, Timers, events, is_drained, nothing_is_drained, work_begins, work_ends};
-pub use ::sim::drop_in::{is_stepped, parks, unparks, wait_finds_nothing};
+pub use ::sim::drop_in::{Event, Moment, Rest, Timers, events, is_drained, nothing_is_drained, work_begins, work_ends};
+pub use ::sim::drop_in::{is_stepped, parks, unparks};
 
 /// Before `main`: the simulator learns that this process's tokio is one that it can drive.
 #[used]
