@@ -47,7 +47,8 @@ fn entry(world: u16) -> &'static AtomicU32 {
 
 /// Whether another thread woke a task of this World since the last time this was asked. Asked when the World is idle.
 pub(crate) fn woken_from_elsewhere(world: u16) -> bool {
-    entry(world).compare_exchange(world as u32, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    is_woken_from_elsewhere(world)
+        && entry(world).compare_exchange(world as u32, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// The same, which it stays: for callers that are not idle.

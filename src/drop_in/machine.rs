@@ -333,7 +333,7 @@ impl Future for Turning {
         let house = &this.house;
         house.turning.borrow_mut().get_or_insert_with(|| cx.waker().clone());
         let turned = house.runtime.turn(&mut |cx| house.poll_residents(cx));
-        let Some(idle) = turned.filter(|idle| idle.poll_ready(cx).is_pending()) else {
+        let Some(idle) = turned.as_ref().filter(|idle| idle.poll_ready(cx).is_pending()) else {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };

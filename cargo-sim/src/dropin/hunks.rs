@@ -160,11 +160,18 @@ let hold = task.sim_hold();
         anchor: "\
     /// Runs a future to completion on the Tokio runtime.",
         replace: "\
-    pub(crate) fn sim_turn<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn sim_turn<F: Future>(&self, kept: &mut Option<crate::runtime::scheduler::SimKept>, future: F) -> F::Output {
         match &self.scheduler {
-            Scheduler::CurrentThread(exec) => exec.sim_turn(&self.handle.inner, future),
+            Scheduler::CurrentThread(exec) => exec.sim_turn(kept, &self.handle.inner, future),
             #[allow(unreachable_patterns)]
             _ => self.block_on(future),
+        }
+    }
+
+    pub(crate) fn sim_turns_no_more(&self, kept: crate::runtime::scheduler::SimKept) {
+        #[allow(irrefutable_let_patterns)]
+        if let Scheduler::CurrentThread(exec) = &self.scheduler {
+            exec.sim_turns_no_more(kept);
         }
     }
 
@@ -175,17 +182,83 @@ let hold = task.sim_hold();
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "    fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
         replace: "\
-    pub(crate) fn sim_turn<F: Future>(&self, handle: &scheduler::Handle, future: F) -> F::Output {
-        crate::runtime::context::sim_enter(handle, || {
+    pub(crate) fn sim_turn<F: Future>(
+        &self,
+        kept: &mut Option<SimKept>,
+        handle: &scheduler::Handle,
+        future: F,
+    ) -> F::Output {
+        let kept = kept.get_or_insert_with(|| SimKept {
+            context: Box::new(scheduler::Context::CurrentThread(Context {
+                handle: handle.as_current_thread().clone(),
+                core: RefCell::new(self.core.take()),
+                defer: Defer::new(),
+            })),
+            handle: Some(handle.clone()),
+        });
+        let context = &kept.context;
+        crate::runtime::context::sim_enter(&mut kept.handle, || {
             pin!(future);
-            let handle = handle.as_current_thread();
-            let core = self.take_core(handle);
-            let _turned = handle.driver.sim_timers().map(crate::__sim::Timers::turn);
-            core.expect(\"nobody else turns a machine\").block_on(future)
+            let _turned = handle.driver().sim_timers().map(crate::__sim::Timers::turn);
+            CoreGuard::sim_block_on(context, future)
         })
     }
 
+    pub(crate) fn sim_turns_no_more(&self, kept: SimKept) {
+        if let Some(core) = kept.context.expect_current_thread().core.take() {
+            self.core.set(core);
+        }
+    }
+
     fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
+    },
+    Hunk {
+        name: "what a machine keeps between its turns",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "/// Handle to the current thread scheduler\n",
+        replace: "\
+/// Of a machine, from turn to turn: in a turn, its core is where its context is, and its handle is the current one.
+pub(crate) struct SimKept {
+    context: Box<scheduler::Context>,
+    handle: Option<scheduler::Handle>,
+}
+
+/// Handle to the current thread scheduler
+",
+    },
+    Hunk {
+        name: "where that is known",
+        file: "runtime/scheduler/mod.rs",
+        anchor: "    pub(crate) use current_thread::CurrentThread;",
+        replace: "    pub(crate) use current_thread::{CurrentThread, SimKept};",
+    },
+    Hunk {
+        name: "a loop over what is kept",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    fn block_on<F: Future>(self, ",
+        replace: "    fn sim_block_on<F: Future>(kept: &scheduler::Context, ",
+    },
+    Hunk {
+        name: "a scope over what is kept",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "        let ret = self.enter(|mut core, context| {\n",
+        replace: "\
+        fn sim_enter<R>(kept: &scheduler::Context, f: impl FnOnce(Box<Core>, &Context) -> (Box<Core>, R)) -> R {
+            let context = kept.expect_current_thread();
+            let core = context.core.borrow_mut().take().expect(\"core missing\");
+            let (core, ret) = context::set_scheduler(kept, || f(core, context));
+            *context.core.borrow_mut() = Some(core);
+            ret
+        }
+
+        let ret = sim_enter(kept, |mut core, context| {
+",
+    },
+    Hunk {
+        name: "a block_on as before",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "core.block_on(",
+        replace: "CoreGuard::sim_block_on(&core.context, ",
     },
     // As `enter_runtime`, without a seed for a generator that nobody draws from.
     Hunk {
@@ -195,21 +268,36 @@ let hold = task.sim_hold();
         replace: "\
     pub(crate) use runtime::{EnterRuntime, enter_runtime};
 
-    pub(crate) fn sim_enter<R>(handle: &scheduler::Handle, f: impl FnOnce() -> R) -> R {
-        struct Leave;
-        impl Drop for Leave {
+    pub(crate) fn sim_enter<R>(handle: &mut Option<scheduler::Handle>, f: impl FnOnce() -> R) -> R {
+        struct Leave<'a>(&'a mut Option<scheduler::Handle>);
+        impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                CONTEXT.with(|c| c.runtime.set(EnterRuntime::NotEntered));
+                CONTEXT.with(|c| {
+                    c.runtime.set(EnterRuntime::NotEntered);
+                    c.current.sim_swap(self.0);
+                });
             }
         }
-        let _current = CONTEXT.with(|c| {
+        CONTEXT.with(|c| {
             assert!(!c.runtime.get().is_entered(), \"a machine is turned by the simulator alone\");
             c.runtime.set(EnterRuntime::Entered { allow_block_in_place: false });
-            c.set_current(handle)
+            c.current.sim_swap(handle);
         });
-        let _leave = Leave;
+        let _leave = Leave(handle);
         f()
     }",
+    },
+    Hunk {
+        name: "the current handle in a turn",
+        file: "runtime/context/current.rs",
+        anchor: "impl HandleCell {\n",
+        replace: "\
+impl HandleCell {
+    pub(super) fn sim_swap(&self, handle: &mut Option<scheduler::Handle>) {
+        std::mem::swap(&mut *self.handle.borrow_mut(), handle);
+    }
+
+",
     },
     // Where a machine would look at its drivers, mostly all is known without them: what epoll would tell is told, the timers that
     // are due fire, or the turn ends.
@@ -456,6 +544,17 @@ impl Handle {
             return woken;
         }
         self.shared.woken.swap(false, AcqRel)",
+    },
+    Hunk {
+        name: "a second wake of the root",
+        file: "runtime/scheduler/current_thread/mod.rs",
+        anchor: "    fn wake_by_ref(arc_self: &Arc<Self>) {\n",
+        replace: "\
+    fn wake_by_ref(arc_self: &Arc<Self>) {
+        if crate::__sim::is_stepped() && arc_self.shared.woken.load(std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+",
     },
     Hunk {
         name: "a core that changes hands",

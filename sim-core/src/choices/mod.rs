@@ -99,9 +99,15 @@ pub struct Deviation {
     pub subject: String,
 }
 
+/// Who answers. A seed mostly does, without a detour.
+enum Oracle {
+    Seed(Seeded),
+    Source(Box<dyn Source>),
+}
+
 /// The choices of one run: the source that answers, and what was answered.
 pub struct Choices {
-    source: Box<dyn Source>,
+    oracle: Oracle,
     skips_never: bool,
     seed: u64,
     digest: u64,
@@ -121,14 +127,18 @@ struct Recorder {
 impl Choices {
     /// Choices that a seed answers.
     pub fn seeded(seed: u64) -> Self {
-        Choices::from_source(seed, Box::new(Seeded::new(seed)))
+        let source = Seeded::new(seed);
+        Choices::answered_by(seed, source.skips_never(), Oracle::Seed(source))
     }
 
     /// Choices that `source` answers. The seed still gives the program's own randomness, which is never zeroed.
     pub fn from_source(seed: u64, source: Box<dyn Source>) -> Self {
-        let skips_never = source.skips_never();
+        Choices::answered_by(seed, source.skips_never(), Oracle::Source(source))
+    }
+
+    fn answered_by(seed: u64, skips_never: bool, oracle: Oracle) -> Self {
         Choices {
-            source,
+            oracle,
             skips_never,
             seed,
             digest: 0,
@@ -169,9 +179,10 @@ impl Choices {
         if self.skips_never && law.never() {
             return 0;
         }
-        // Field by field: a copy of the whole would wait until each of them, just written, has left the store buffer.
-        let Address { stream, key, n } = at;
-        let value = self.source.answer(Address { stream, key, n }, &law);
+        let value = match &mut self.oracle {
+            Oracle::Seed(seeded) => seeded.answer(at, &law),
+            Oracle::Source(source) => source.answer(at, &law),
+        };
         self.asked += 1;
         if value != 0 {
             self.deviate(at, value, what, now, node);

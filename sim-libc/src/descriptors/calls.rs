@@ -377,7 +377,7 @@ unsafe fn read(world: &'static World, own: &Description, mut parts: Parts, at: O
             if into.is_empty() {
                 return Ok(0);
             }
-            socket.receive(own, world, into, 0).map(|received| received.len)
+            socket.receive(own, world, into, 0, &mut sockets::Besides::default())
         }
         Object::Pipe(_) if into.is_empty() => Ok(0),
         Object::Pipe(pipe) => pipe.read(own, into),

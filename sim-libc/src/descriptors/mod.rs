@@ -345,18 +345,18 @@ impl Description {
         until: Option<Instant>,
         mut attempt: impl FnMut() -> Answer<T>,
     ) -> Answer<T> {
-        match attempt() {
-            Err(Errno::AGAIN) if !dont_wait && !self.is_nonblocking() => {}
+        let done = attempt();
+        if !matches!(done, Err(Errno::AGAIN)) {
+            self.again.set(0);
+            return done;
+        }
+        if dont_wait || self.is_nonblocking() {
             // What the machine sent to itself is there.
-            Err(Errno::AGAIN) if World::current().is_some_and(|world| world.let_due_happen()) => return attempt(),
-            Err(Errno::AGAIN) => {
-                in_vain(&self.again);
-                return Err(Errno::AGAIN);
+            if World::current().is_some_and(|world| world.let_due_happen()) {
+                return attempt();
             }
-            done => {
-                self.again.set(0);
-                return done;
-            }
+            in_vain(&self.again);
+            return done;
         }
         self.watch();
         let waited = threads::wait(what, until, |cx: &mut Context<'_>| match attempt() {

@@ -49,7 +49,9 @@ struct Stepping<'a> {
     steps: &'a Steps,
     /// Who acts where no task of the runtime does.
     turner: u64,
-    idle: RefCell<Option<Idle>>,
+    /// Where it would have waited, and until when.
+    waits_for: RefCell<Option<Waited>>,
+    until: Cell<Instant>,
     /// Whether it has looked, without waiting, once.
     looked: Cell<bool>,
     /// When its runtime last began to work.
@@ -69,7 +71,8 @@ impl Stepping<'_> {
 
     /// The step is over.
     fn wait(&self, waits_for: Waited, until: Instant) {
-        *self.idle.borrow_mut() = Some(Idle { waits_for, until });
+        *self.waits_for.borrow_mut() = Some(waits_for);
+        self.until.set(until);
         if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
             on_idle();
         }
@@ -110,14 +113,16 @@ pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Opt
         on_idle: RefCell::new(&mut on_idle),
         steps,
         turner: World::current().map_or(0, World::acting_key),
-        idle: RefCell::new(None),
+        waits_for: RefCell::new(None),
+        until: Cell::new(Instant::NEVER),
         looked: Cell::new(false),
         busy_since: Cell::new(Instant::ZERO),
         drained: Cell::new(0),
     };
     let _back = Back(STEPPING.replace(Some((&raw const stepping).cast())));
     run();
-    stepping.idle.take()
+    let until = stepping.until.get();
+    stepping.waits_for.take().map(|waits_for| Idle { waits_for, until })
 }
 
 /// Whether the calling thread steps a runtime, which waits for an epoll object that has nothing to tell.

@@ -3,7 +3,7 @@
 use super::address::{self, Bytes};
 use super::options::Control;
 use super::pipe::PipeEnd;
-use super::{Received, Socket};
+use super::{Besides, Socket};
 use crate::descriptors::calls::{Parts, add, of, on, ours, parts};
 use crate::descriptors::{Answer, Description, Descriptors, Errno, Object};
 use libc::{iovec, mmsghdr, msghdr, timespec};
@@ -60,11 +60,12 @@ pub(crate) unsafe fn answer(world: &'static World, number: i64, args: [i64; 6]) 
             libc::SYS_recvfrom => on(ours(world, number, args)?, |own| {
                 let socket = socket(own)?;
                 let mut part = one(b, c)?;
-                let received = socket.receive(own, world, part.as_slices_mut(), d as i32)?;
+                let mut besides = Besides::default();
+                let len = socket.receive(own, world, part.as_slices_mut(), d as i32, &mut besides)?;
                 if e != 0 {
-                    Bytes::of_sender(received.from.as_ref()).write(e as *mut u8, f as *mut u32)?;
+                    Bytes::of_sender(besides.from.as_ref()).write(e as *mut u8, f as *mut u32)?;
                 }
-                Ok(received.len)
+                Ok(len)
             }),
             libc::SYS_sendmsg => {
                 on(ours(world, number, args)?, |own| send_message(world, own, b as *const msghdr, c as i32))
@@ -289,7 +290,9 @@ unsafe fn receive_message(
             return Err(Errno(libc::EMSGSIZE));
         }
         let mut list = parts(message.msg_iov as i64, message.msg_iovlen as i64)?;
-        let Received { len, cut, from, control } = socket.receive(own, world, list.as_slices_mut(), flags)?;
+        let mut besides = Besides::default();
+        let len = socket.receive(own, world, list.as_slices_mut(), flags, &mut besides)?;
+        let Besides { cut, from, control } = besides;
         message.msg_flags = if cut { libc::MSG_TRUNC } else { 0 };
         put_control(message, &control);
         match (from, message.msg_name.is_null()) {

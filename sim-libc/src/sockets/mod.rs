@@ -51,9 +51,7 @@ enum Body {
 
 /// What a receive gave besides the bytes.
 #[derive(Default)]
-pub(crate) struct Received {
-    /// As the call reports it: with MSG_TRUNC the whole length of a datagram.
-    pub len: usize,
+pub(crate) struct Besides {
     /// A datagram was longer than there was room for.
     pub cut: bool,
     pub from: Option<Address>,
@@ -455,14 +453,15 @@ impl Socket {
         }
     }
 
-    /// Receives.
+    /// Receives. Gives the length as the call reports it: with MSG_TRUNC the whole length of a datagram.
     pub(crate) fn receive(
         &self,
         own: &Description,
         world: &World,
         into: &mut [IoSliceMut<'_>],
         flags: i32,
-    ) -> Answer<Received> {
+        besides: &mut Besides,
+    ) -> Answer<usize> {
         let until = Self::until(world, self.options.get().receive_timeout);
         let (dont_wait, peek) = (flags & libc::MSG_DONTWAIT != 0, flags & libc::MSG_PEEK != 0);
         // Nothing is ever put there here.
@@ -476,7 +475,7 @@ impl Socket {
                 }
                 let all = flags & libc::MSG_WAITALL != 0 && !peek;
                 let throw_away = flags & libc::MSG_TRUNC != 0;
-                let len = receive_all(own, room(into), all, |got| {
+                receive_all(own, room(into), all, |got| {
                     // As above (tcp_recvmsg_locked()).
                     if got > 0 && tcp.has_error() {
                         return Ok(0);
@@ -490,8 +489,7 @@ impl Socket {
                     })?;
                     has_read(own, !more);
                     Ok(len)
-                })?;
-                Ok(Received { len, ..Received::default() })
+                })
             }
             Body::Unix(unix) => {
                 let waits = !dont_wait && !own.is_nonblocking();
@@ -508,13 +506,9 @@ impl Socket {
                         len
                     })
                 })?;
-                let cut = !stream && whole > len;
-                Ok(Received {
-                    len: if cut && flags & libc::MSG_TRUNC != 0 { whole } else { len },
-                    cut,
-                    from: from.map(|name| Address::Unix(name.to_vec())),
-                    control: Vec::new(),
-                })
+                besides.cut = !stream && whole > len;
+                besides.from = from.map(|name| Address::Unix(name.to_vec()));
+                Ok(if besides.cut && flags & libc::MSG_TRUNC != 0 { whole } else { len })
             }
             Body::Udp(udp) => {
                 if flags & libc::MSG_OOB != 0 {
@@ -524,16 +518,12 @@ impl Socket {
                 let (whole, from, more) =
                     own.wait("a UDP datagram", dont_wait, until, || udp.receive(into, peek, waits))?;
                 has_read(own, !more);
-                let cut = whole > room(into);
-                Ok(Received {
-                    len: if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) },
-                    cut,
-                    from: Some(Address::Ip(address::as_shown(from, self.kind.family == libc::AF_INET6))),
-                    control: match self.options.get().tells() {
-                        true => self.options.get().control(self.kind, udp.destination(from)?),
-                        false => Vec::new(),
-                    },
-                })
+                besides.cut = whole > room(into);
+                besides.from = Some(Address::Ip(address::as_shown(from, self.kind.family == libc::AF_INET6)));
+                if self.options.get().tells() {
+                    besides.control = self.options.get().control(self.kind, udp.destination(from)?);
+                }
+                Ok(if flags & libc::MSG_TRUNC != 0 { whole } else { whole.min(room(into)) })
             }
         }
     }

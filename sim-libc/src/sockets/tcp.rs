@@ -78,7 +78,7 @@ impl Tcp {
             State::Listening(listener) => listener.readiness().map_or(HUP, bits),
             // Without it its machine is gone.
             State::Connecting(stream) | State::Connected(stream) => {
-                stream.readiness().map_or(IN | OUT | HUP | READ_HUP, bits)
+                stream.readiness_as(bits).unwrap_or(IN | OUT | HUP | READ_HUP)
             }
         }
     }

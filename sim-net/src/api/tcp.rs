@@ -420,7 +420,13 @@ impl TcpStream {
 
     /// Whether a read or a write would not wait, and whether each direction has ended: what epoll says.
     pub fn readiness(&self) -> io::Result<Readiness> {
-        on(self.epoch, |net, cx| Ok(net.standing(self.id, cx)?.into()))
+        self.readiness_as(|readiness| readiness)
+    }
+
+    /// The same, in the caller's words.
+    #[inline]
+    pub fn readiness_as<R>(&self, words: impl FnOnce(Readiness) -> R) -> io::Result<R> {
+        on(self.epoch, |net, cx| Ok(words(net.standing(self.id, cx)?.into())))
     }
 
     /// Sets the observer: woken at every arrival of bytes, at an end, a reset or an error, when connecting is done or has

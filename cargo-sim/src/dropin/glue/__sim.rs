@@ -32,6 +32,7 @@ pub(crate) unsafe fn handle_signal(signal: i32, handler: impl Fn() + Send + Sync
 
 #[cfg(feature = "rt")]
 mod machine {
+    use crate::runtime::scheduler::SimKept;
     use crate::runtime::{Builder, Handle, Runtime};
     use ::sim::drop_in::{Ahead, Idle, Steps, step};
     use std::cell::{Cell, RefCell};
@@ -48,7 +49,13 @@ mod machine {
             builder.max_io_events_per_tick(32);
             let runtime = builder.enable_all().build().expect("a simulated machine has what it needs");
             let handle = runtime.handle().clone();
-            Rc::new(Machine { runtime: RefCell::new(Some(runtime)), handle, steps: Steps::default(), turned: Cell::new(false) })
+            Rc::new(Machine {
+                runtime: RefCell::new(Some(runtime)),
+                handle,
+                steps: Steps::default(),
+                turned: Cell::new(false),
+                kept: RefCell::default(),
+            })
         }
     }
 
@@ -57,6 +64,7 @@ mod machine {
         handle: Handle,
         steps: Steps,
         turned: Cell<bool>,
+        kept: RefCell<Option<SimKept>>,
     }
 
     impl ::sim::drop_in::Runtime for Machine {
@@ -71,16 +79,19 @@ mod machine {
             let idle = Cell::new(false);
             // Polled first of all, when a resident is woken, and when the driver has nothing more to do. What a resident
             // did is seen to before the turn ends.
-            let until_idle = std::future::poll_fn(|cx| {
+            let mut until_idle = std::pin::pin!(std::future::poll_fn(|cx| {
                 if residents(cx) {
                     idle.set(false);
                 }
                 if idle.get() { Poll::Ready(()) } else { Poll::Pending }
-            });
+            }));
             step(
                 &self.steps,
                 // The first time by the usual way, on which tokio notes which thread its worker is.
-                || if self.turned.replace(true) { runtime.sim_turn(until_idle) } else { runtime.block_on(until_idle) },
+                || match self.turned.replace(true) {
+                    true => runtime.sim_turn(&mut self.kept.borrow_mut(), until_idle.as_mut()),
+                    false => runtime.block_on(until_idle.as_mut()),
+                },
                 || {
                     idle.set(true);
                     self.handle.inner.as_current_thread().sim_wake_root();
@@ -95,6 +106,9 @@ mod machine {
 
         fn shut_down(&self) {
             if let Some(runtime) = self.runtime.borrow_mut().take() {
+                if let Some(kept) = self.kept.take() {
+                    runtime.sim_turns_no_more(kept);
+                }
                 runtime.shutdown_background();
             }
         }
