@@ -3,7 +3,7 @@
 
 use sim_core::{Choices, Settings, Spawn, Verdict, World};
 use sim_libc::interpose;
-use sim_libc::sockets::{Rest, Steps, Timers, events, is_drained, step};
+use sim_libc::sockets::{Moment, Rest, Steps, Timers, events, is_drained, step};
 use sim_net::{Config, Net};
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -681,43 +681,54 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
 }
 
 #[test]
-fn a_step_rests_until_the_same_time_as_before_unless_something_came_between() {
+fn a_step_knows_without_its_drivers_what_there_is_to_do_and_until_when_it_rests() {
     passes(|world| {
         let epoll = Epoll::new();
         let mut source = eventfd(0, 0);
         epoll.add(source.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 4096).expect("added");
         let (steps, timers) = (Steps::default(), Timers::default());
-        let rest = || {
+        let tick = || world.now().0 / 1_000_000;
+        let rests = |moments: &[Moment]| {
             let mut found = Rest::Unknown;
-            let idle = step(&steps, || found = timers.rest(), || ());
+            let idle = step(&steps, || moments.iter().for_each(|moment| found = timers.rest(*moment, tick)), || ());
             (found, idle.map(|idle| idle.until))
         };
+        let rest = || rests(&[Moment::Parks]);
+        let ms = |ms| Some(sim_core::Instant::ZERO + Duration::from_millis(ms));
         assert_eq!(rest(), (Rest::Unknown, None), "it has never waited");
-        let until = world.now() + Duration::from_millis(250);
-        let wait = || {
-            step(&steps, || assert!(epoll.wait(250).is_empty() && timers.settle()), || ());
-        };
-        wait();
-        assert_eq!(rest(), (Rest::Over, Some(until)));
-        timers.change();
-        assert_eq!(rest(), (Rest::Unknown, None), "another timer may be due");
-        wait();
-        Timers::clock_moves();
-        assert_eq!(rest(), (Rest::Unknown, None), "a paused clock was moved");
-        wait();
+        step(&steps, || assert!(epoll.wait(250).is_empty()), || ());
+        assert_eq!(rest(), (Rest::Due, None), "its timers were never looked at");
+        timers.fire();
+        assert_eq!(rest(), (Rest::Nothing, Some(sim_core::Instant::NEVER)));
+        timers.add(250);
+        timers.add(300);
+        assert_eq!(rest(), (Rest::Nothing, ms(250)));
+        timers.add(100);
+        assert_eq!(rest(), (Rest::Nothing, ms(100)));
+        timers.take();
+        assert_eq!(rest(), (Rest::Due, None), "the next one may be gone");
+        timers.fire();
+        timers.add(250);
+        assert_eq!(rests(&[Moment::Begins]), (Rest::Nothing, None), "it has only begun");
+        assert_eq!(rests(&[Moment::Yields]), (Rest::Nothing, None), "it has more to do");
+        assert_eq!(rests(&[Moment::Yields; 2]), (Rest::Nothing, ms(0)), "others want to run too");
         source.write_all(&1u64.to_ne_bytes()).expect("written");
         assert_eq!(rest(), (Rest::Told, None));
         let mut told = Vec::new();
         step(&steps, || events(|event| told.push((event.token, event.readable, event.writable))), || ());
         assert_eq!(told, [(4096, true, false)]);
-        assert_eq!(rest(), (Rest::Over, Some(until)));
+        assert_eq!(rest(), (Rest::Nothing, ms(250)));
         let mut own = eventfd(0, 0);
         epoll.add(own.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 0).expect("added");
         own.write_all(&1u64.to_ne_bytes()).expect("written");
         assert_eq!(rest(), (Rest::Unknown, None), "its driver has to see to its own events");
         assert_eq!(epoll.wait(0).len(), 1);
         std::thread::sleep(Duration::from_millis(250));
-        assert_eq!(rest(), (Rest::Unknown, None), "the timer is due");
+        assert_eq!(rest(), (Rest::Due, None));
+        source.write_all(&1u64.to_ne_bytes()).expect("written");
+        assert_eq!(rest(), (Rest::DueAndTold, None));
+        Timers::clock_pauses();
+        assert_eq!(rest(), (Rest::Unknown, None), "what a tick is, tokio alone knows");
     });
 }
 

@@ -22,7 +22,7 @@ thread_local! {
 /// What a runtime waits for.
 enum Waited {
     /// That this epoll object has something to tell.
-    Epoll(Rc<Description>),
+    Epoll(Weak<Description>),
     /// To be unparked where it parks, by address.
     Unpark(usize),
 }
@@ -134,7 +134,7 @@ pub(super) fn turn_waits(
 ) -> bool {
     let Some(stepping) = stepping().filter(|stepping| stepping.is_at_work(world)) else { return false };
     *stepping.steps.epoll.borrow_mut() = Rc::downgrade(epoll);
-    stepping.found_nothing(Waited::Epoll(epoll.clone()), timeout, until);
+    stepping.found_nothing(Waited::Epoll(Rc::downgrade(epoll)), timeout, until);
     true
 }
 
@@ -239,8 +239,10 @@ impl Timers {
         }
         match moment {
             Moment::Begins => {}
-            Moment::Yields => stepping.found_nothing(Waited::Epoll(own), Some(Duration::ZERO), Some(world.now())),
-            Moment::Parks => stepping.wait(Waited::Epoll(own), steps.until.get()),
+            Moment::Yields => {
+                stepping.found_nothing(Waited::Epoll(Rc::downgrade(&own)), Some(Duration::ZERO), Some(world.now()))
+            }
+            Moment::Parks => stepping.wait(Waited::Epoll(Rc::downgrade(&own)), steps.until.get()),
         }
         Rest::Nothing
     }
@@ -391,8 +393,10 @@ impl fmt::Debug for Idle {
 impl Idle {
     /// Has `ahead` fetched when there is something to tell.
     pub fn look_ahead(&self, ahead: Ahead) {
-        if let Waited::Epoll(own) = &self.waits_for {
-            epoll::look_ahead(own, ahead);
+        if let Waited::Epoll(epoll) = &self.waits_for
+            && let Some(own) = epoll.upgrade()
+        {
+            epoll::look_ahead(&own, ahead);
         }
     }
 
@@ -401,6 +405,7 @@ impl Idle {
         let Some(world) = World::current() else { return Poll::Ready(()) };
         match &self.waits_for {
             Waited::Epoll(epoll) => {
+                let Some(epoll) = epoll.upgrade() else { return Poll::Ready(()) };
                 if epoll.ready() != 0 {
                     return Poll::Ready(());
                 }
