@@ -10,7 +10,8 @@ use std::sync::Arc;
 const MOST_LINES: usize = 16;
 const LINE_BYTES: usize = 64;
 
-/// Where something lies.
+/// Where something lies: addresses of lines, with how many follow one another in the bits that are 0 in such an address. The list
+/// is itself fetched line by line.
 #[derive(Clone, Debug, Default)]
 pub struct Ahead(Vec<usize>);
 
@@ -19,20 +20,21 @@ impl Ahead {
     pub fn add<T: ?Sized>(&mut self, value: &T) {
         let first = (&raw const *value).addr() & !(LINE_BYTES - 1);
         let end = (&raw const *value).addr() + size_of_val(value);
-        self.0.extend((first..end).step_by(LINE_BYTES).take(MOST_LINES));
+        self.0.push(first | (end - first).div_ceil(LINE_BYTES).min(MOST_LINES));
     }
 
     /// Also what is shared, and the count of those who share it.
     pub fn add_shared<T>(&mut self, value: &Arc<T>) {
         // Two counts lie before the value, as far as its alignment asks.
-        self.0.push(Arc::as_ptr(value).addr() - align_of::<T>().max(2 * size_of::<usize>()));
+        let counts = Arc::as_ptr(value).addr() - align_of::<T>().max(2 * size_of::<usize>());
+        self.0.push(counts & !(LINE_BYTES - 1) | 1);
         self.add(&**value);
     }
 
     /// Asks for all of it.
     #[inline]
     pub fn fetch(&self) {
-        self.0.iter().for_each(|line| fetch_line(*line));
+        self.0.iter().for_each(|lines| fetch(lines & !(LINE_BYTES - 1), lines % LINE_BYTES));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -65,10 +67,10 @@ mod tests {
         let mut ahead = Ahead::default();
         let wide = Wide([0; 200]);
         ahead.add(&wide);
-        assert_eq!(ahead.0, [0, 64, 128, 192].map(|at| (&raw const wide.0).addr() + at));
+        assert_eq!(ahead.0, [(&raw const wide.0).addr() + 4]);
         ahead.fetch();
         let mut ahead = Ahead::default();
         ahead.add(&[0u8; 4096]);
-        assert_eq!(ahead.0.len(), MOST_LINES);
+        assert_eq!(ahead.0[0] % LINE_BYTES, MOST_LINES);
     }
 }

@@ -153,58 +153,40 @@ let hold = task.sim_hold();
 
     // reset woken to false and return original value",
     },
-    // A machine's runtime is entered for each of its turns: by the shortest way.
+    // A machine's runtime is entered for each of its turns by the shortest way: what it needs stays with it.
     Hunk {
-        name: "a turn",
+        name: "a machine's scheduler",
         file: "runtime/runtime.rs",
         anchor: "\
     /// Runs a future to completion on the Tokio runtime.",
         replace: "\
-    pub(crate) fn sim_turn<F: Future>(&self, kept: &mut Option<crate::runtime::scheduler::SimKept>, future: F) -> F::Output {
+    pub(crate) fn sim_scheduler(&self) -> &CurrentThread {
         match &self.scheduler {
-            Scheduler::CurrentThread(exec) => exec.sim_turn(kept, &self.handle.inner, future),
+            Scheduler::CurrentThread(exec) => exec,
             #[allow(unreachable_patterns)]
-            _ => self.block_on(future),
-        }
-    }
-
-    pub(crate) fn sim_turns_no_more(&self, kept: crate::runtime::scheduler::SimKept) {
-        #[allow(irrefutable_let_patterns)]
-        if let Scheduler::CurrentThread(exec) = &self.scheduler {
-            exec.sim_turns_no_more(kept);
+            _ => unreachable!(\"a machine's runtime has one thread\"),
         }
     }
 
     /// Runs a future to completion on the Tokio runtime.",
     },
     Hunk {
-        name: "a turn of the scheduler",
+        name: "the beginning and the end of what a machine keeps",
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "    fn take_core(&self, handle: &Arc<Handle>) -> Option<CoreGuard<'_>> {",
         replace: "\
-    pub(crate) fn sim_turn<F: Future>(
-        &self,
-        kept: &mut Option<SimKept>,
-        handle: &scheduler::Handle,
-        future: F,
-    ) -> F::Output {
-        let kept = kept.get_or_insert_with(|| SimKept {
+    pub(crate) fn sim_keep(&self, handle: &scheduler::Handle) -> SimKept {
+        SimKept {
             context: Box::new(scheduler::Context::CurrentThread(Context {
                 handle: handle.as_current_thread().clone(),
                 core: RefCell::new(self.core.take()),
                 defer: Defer::new(),
             })),
             handle: Some(handle.clone()),
-        });
-        let context = &kept.context;
-        crate::runtime::context::sim_enter(&mut kept.handle, || {
-            pin!(future);
-            let _turned = handle.driver().sim_timers().map(crate::__sim::Timers::turn);
-            CoreGuard::sim_block_on(context, future)
-        })
+        }
     }
 
-    pub(crate) fn sim_turns_no_more(&self, kept: SimKept) {
+    pub(crate) fn sim_keep_no_more(&self, kept: SimKept) {
         if let Some(core) = kept.context.expect_current_thread().core.take() {
             self.core.set(core);
         }
@@ -221,6 +203,24 @@ let hold = task.sim_hold();
 pub(crate) struct SimKept {
     context: Box<scheduler::Context>,
     handle: Option<scheduler::Handle>,
+}
+
+impl SimKept {
+    pub(crate) fn turn<F: Future>(&mut self, handle: &Handle, future: F) -> F::Output {
+        let context = &self.context;
+        crate::runtime::context::sim_enter(&mut self.handle, || {
+            pin!(future);
+            let _turned = handle.driver.sim_timers().map(crate::__sim::Timers::turn);
+            CoreGuard::sim_block_on(context, future)
+        })
+    }
+
+    pub(crate) fn lies(&self, ahead: &mut ::sim::drop_in::Ahead) {
+        ahead.add(&*self.context);
+        if let Some(core) = &*self.context.expect_current_thread().core.borrow() {
+            ahead.add(&**core);
+        }
+    }
 }
 
 /// Handle to the current thread scheduler

@@ -53,7 +53,6 @@ mod machine {
                 runtime: RefCell::new(Some(runtime)),
                 handle,
                 steps: Steps::default(),
-                turned: Cell::new(false),
                 kept: RefCell::default(),
             })
         }
@@ -63,7 +62,6 @@ mod machine {
         runtime: RefCell<Option<Runtime>>,
         handle: Handle,
         steps: Steps,
-        turned: Cell<bool>,
         kept: RefCell<Option<SimKept>>,
     }
 
@@ -85,29 +83,34 @@ mod machine {
                 }
                 if idle.get() { Poll::Ready(()) } else { Poll::Pending }
             }));
-            step(
-                &self.steps,
+            let mut kept = self.kept.borrow_mut();
+            let handle = self.handle.inner.as_current_thread();
+            let run = || match &mut *kept {
+                Some(kept) => kept.turn(handle, until_idle.as_mut()),
                 // The first time by the usual way, on which tokio notes which thread its worker is.
-                || match self.turned.replace(true) {
-                    true => runtime.sim_turn(&mut self.kept.borrow_mut(), until_idle.as_mut()),
-                    false => runtime.block_on(until_idle.as_mut()),
-                },
-                || {
-                    idle.set(true);
-                    self.handle.inner.as_current_thread().sim_wake_root();
-                },
-            )
+                None => {
+                    runtime.block_on(until_idle.as_mut());
+                    *kept = Some(runtime.sim_scheduler().sim_keep(&self.handle.inner));
+                }
+            };
+            step(&self.steps, run, || {
+                idle.set(true);
+                handle.sim_wake_root();
+            })
         }
 
         fn lies(&self, ahead: &mut Ahead) {
             ahead.add(self);
             ahead.add_shared(self.handle.inner.as_current_thread());
+            if let Some(kept) = &*self.kept.borrow() {
+                kept.lies(ahead);
+            }
         }
 
         fn shut_down(&self) {
             if let Some(runtime) = self.runtime.borrow_mut().take() {
                 if let Some(kept) = self.kept.take() {
-                    runtime.sim_turns_no_more(kept);
+                    runtime.sim_scheduler().sim_keep_no_more(kept);
                 }
                 runtime.shutdown_background();
             }
