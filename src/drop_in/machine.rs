@@ -53,7 +53,12 @@ struct House {
     turning: RefCell<Option<Waker>>,
     /// Whether somebody has moved in.
     moved: Cell<bool>,
+    /// Whether there are more machines than a cache keeps.
+    many: bool,
 }
+
+/// From so many machines on, where they lie is noted to be fetched before a turn: each has some 3 KiB that a turn looks at.
+const MANY: usize = 128;
 
 /// The houses of the machines' present incarnations.
 #[derive(Default)]
@@ -77,6 +82,7 @@ impl Houses {
             woken: Arc::default(),
             turning: RefCell::default(),
             moved: Cell::new(true),
+            many: houses.0.borrow().len() >= MANY,
         });
         houses.0.borrow_mut().insert(group, house.clone());
         let turning =
@@ -337,7 +343,7 @@ impl Future for Turning {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        if house.moved.replace(false) {
+        if house.many && house.moved.replace(false) {
             let mut ahead = house.lies();
             ahead.add(this);
             this.ahead = ahead;
