@@ -402,7 +402,11 @@ fn tasks_of_workers_and_of_a_local_set_change_places_under_some_seeds() {
         assert!(!line.contains("failed=0 ") && !line.contains("passed=0 "), "{line}");
     }
     says(&said, "another order");
-    says(&said, "verdict=panicked");
+    let command = said.lines().find(|l| l.contains("cargo sim bisect") && l.contains("app::workers")).expect(&said);
+    let seed = command.rsplit(' ').next().expect("a seed");
+    let mut bisect = project.command(&["bisect", "app::workers", "--seed", seed, "--offline"]);
+    let said = text(&bisect.args(["--target-dir", &shared_target()]).output().expect("it starts"));
+    says(&said, " of localhost (app::says) is ready, and the next");
 }
 
 #[test]

@@ -88,9 +88,14 @@ impl Spawn {
 
 impl fmt::Display for Spawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `{{closure}}` is how the compiler calls an async block; the function around it is what a reader knows.
-        write!(f, "{} (spawned at {})", self.name.replace("::{{closure}}", ""), self.location)
+        write!(f, "{} (spawned at {})", readable(self.name), self.location)
     }
+}
+
+/// A type's name as a reader knows it. `{{closure}}` is how the compiler calls an async block, a box says where it lies: left is
+/// the function around it.
+fn readable(name: &str) -> String {
+    name.replace("::{{closure}}", "").replace("core::pin::Pin<alloc::boxed::Box<", "Pin<Box<")
 }
 
 /// Says what the running task waits for, in case it is still waiting when nothing can happen any more.
@@ -430,15 +435,16 @@ impl World {
         core.choices.ask(at, Law::Below(branches as u64), "select! branch", self.now(), actor.node) as u32
     }
 
-    /// The stable identity of a new thing of this sort that whoever acts makes.
-    pub fn child_key(&self, sort: &'static str) -> u64 {
+    /// The stable identity of a new thing of this sort that whoever acts makes; `of` is the type that readers know it by.
+    pub fn child_key(&self, sort: &'static str, of: &'static str) -> u64 {
         let actor = self.actor.get();
         // The key of whoever acts tells its machine, too.
         let maker = if actor.key == 0 { self.place_key(actor.node) } else { actor.key };
         let family = hash::key(&[maker, 6]);
         let n = self.next_orphan(family);
         let key = hash::key(&[family, n as u64]);
-        self.core.borrow_mut().choices.name_key(key, || format!("{sort} {n} of {}", self.node_name(actor.node)));
+        let name = || format!("{sort} {n} of {} ({})", self.node_name(actor.node), readable(of));
+        self.core.borrow_mut().choices.name_key(key, name);
         key
     }
 

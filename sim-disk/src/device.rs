@@ -497,7 +497,7 @@ impl Disk {
         let result = match (op, open) {
             (Op::Open(path, how), _) => {
                 return volume.open(&path, how, now).map(|inode| {
-                    cx.event(node, "disk.open", || format!("{} {how:?}", volume.shown(&path)));
+                    cx.event(node, "disk.open", || format!("{} {how}", volume.shown(&path)));
                     self.generation += 1;
                     let generation = self.generation;
                     let slot = self.files.insert(OpenFile { generation, node, inode, cursor: 0, how, handles: 1 });

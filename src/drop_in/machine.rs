@@ -276,7 +276,7 @@ where
     };
     let woken = Arc::new(Woken { flag: AtomicBool::new(true), any: house.woken.clone(), root: OnceLock::new() });
     let resident = Rc::new(Resident {
-        tag: Tag::new(),
+        tag: Tag::new(std::any::type_name::<F>()),
         waker: Waker::from(woken.clone()),
         woken,
         body: RefCell::new(Some(Box::pin(body))),

@@ -38,10 +38,10 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// The identity of a new child of whoever acts.
-    #[allow(clippy::new_without_default, reason = "each is another one")]
-    pub fn new() -> Tag {
-        Tag { key: World::current().map_or(0, |world| world.child_key("tokio task")), wakes: AtomicU32::new(0) }
+    /// The identity of a new child of whoever acts; `future` is the type of what it polls, for reports.
+    pub fn new(future: &'static str) -> Tag {
+        let key = World::current().map_or(0, |world| world.child_key("tokio task", future));
+        Tag { key, wakes: AtomicU32::new(0) }
     }
 
     /// How many wakes may pass the one that happens now.

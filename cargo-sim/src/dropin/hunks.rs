@@ -21,7 +21,23 @@ pub const HUNKS: &[Hunk] = &[
         name: "a new task's identity",
         file: "runtime/task/core.rs",
         anchor: "queue_next: UnsafeCell::new(None),",
-        replace: "queue_next: UnsafeCell::new(None),\n                sim: crate::__sim::Tag::new(),",
+        replace: "queue_next: UnsafeCell::new(None),\n                sim,",
+    },
+    Hunk {
+        name: "a new header's identity",
+        file: "runtime/task/core.rs",
+        anchor: "            vtable: &'static Vtable,\n",
+        replace: "            vtable: &'static Vtable,\n            sim: crate::__sim::Tag,\n",
+    },
+    Hunk {
+        name: "what a new task is called",
+        file: "runtime/task/core.rs",
+        anchor: "                state,\n                vtable,\n",
+        replace: "\
+                state,
+                vtable,
+                crate::__sim::Tag::new(std::any::type_name::<T>()),
+",
     },
     // Every scheduler polls its tasks here.
     Hunk {

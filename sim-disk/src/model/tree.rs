@@ -10,6 +10,7 @@ use super::page::PAGE;
 use super::volume::{ROOT, Volume};
 use super::walk::{Last, Place, READ, SEARCH, WRITE, join};
 use sim_core::{Instant, hash};
+use std::fmt;
 
 /// How a file is to be opened: the flags of open(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,33 @@ pub struct OpenHow {
     pub syncs: WriteSync,
     /// The permissions of a file that is created, the umask already taken off. 0o644 by default.
     pub mode: u32,
+}
+
+/// As strace(1) shows the flags.
+impl fmt::Display for OpenHow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.path_only, self.read, self.write) {
+            (true, ..) => "O_PATH",
+            (_, true, true) => "O_RDWR",
+            (_, false, true) => "O_WRONLY",
+            (_, _, false) => "O_RDONLY",
+        })?;
+        let flags = [
+            (self.create, "O_CREAT"),
+            (self.exclusive, "O_EXCL"),
+            (self.truncate, "O_TRUNC"),
+            (self.append, "O_APPEND"),
+            (self.directory, "O_DIRECTORY"),
+            (self.no_follow, "O_NOFOLLOW"),
+            (self.unnamed, "O_TMPFILE"),
+            (self.syncs == WriteSync::Data, "O_DSYNC"),
+            (self.syncs == WriteSync::All, "O_SYNC"),
+        ];
+        for (_, name) in flags.iter().filter(|(is, _)| *is) {
+            write!(f, "|{name}")?;
+        }
+        if self.create || self.unnamed { write!(f, ", {:#o}", self.mode) } else { Ok(()) }
+    }
 }
 
 /// What a write to an open file syncs of itself.
