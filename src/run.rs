@@ -78,6 +78,7 @@ impl Begun {
 
 /// What is left of the run of this thread, which came to `verdict`.
 pub(crate) fn collect(world: &'static World, verdict: Verdict) -> Ran {
+    let verdict = if verdict == Verdict::Passed { world.passes() } else { verdict };
     let configured = world.extension::<PlanState>().planned().into_iter().map(str::to_owned).collect();
     let nodes = (0..=world.node_ids().len() as u16).map(|n| world.node_name(NodeId(n))).collect();
     // The birth of the thread that a harness runs a test on is the one question of a program that does nothing.

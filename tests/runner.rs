@@ -82,6 +82,14 @@ async fn canary_memory(sim: Sim) {
     }
 }
 
+/// Given back at once: no look from outside would surely see it.
+#[sim::test(seeds = 6, memory = "128M")]
+async fn canary_memory_for_a_moment(sim: Sim) {
+    if strikes(sim, "canary_memory_for_a_moment") {
+        drop(std::hint::black_box(vec![1u8; 160 << 20]));
+    }
+}
+
 #[sim::test(seeds = 6)]
 async fn canary_abort(sim: Sim) {
     if strikes(sim, "canary_abort") {
@@ -289,6 +297,13 @@ fn limits_are_found() {
     found("canary_time", "limit", "time: 60s");
     found("canary_events", "limit", "events: 10000");
     found("canary_memory", "limit", "memory: 128 MiB");
+}
+
+#[test]
+fn memory_that_was_used_for_a_moment_is_found_each_time_with_a_digest() {
+    let result = found("canary_memory_for_a_moment", "limit", "memory: 128 MiB");
+    assert_ne!(result.failures()[0]["digest"], "0x0", "{}", result.stdout);
+    assert!(!result.stdout.contains("the seed does not decide"), "{}", result.stdout);
 }
 
 /// With a backtrace after it, which needs memory too and reads files, it is still the same verdict.

@@ -1,7 +1,7 @@
 //! The clocks that programs read: monotonic and wall, for each node.
 //!
 //! Virtual time moves only between polls. A program that reads the clock in a loop until it moves would hang, so from the
-//! 1,000th reading of one poll on each reading moves the clock by a microsecond. A thread of a machine, whose reads no poll
+//! 1,000th reading of one poll on (of one turn, for the tasks of a machine's tokio) each reading moves the clock by a microsecond. A thread of a machine, whose reads no poll
 //! sets apart, reads another nanosecond each time.
 
 use crate::choices::{Address, Law, Stream};

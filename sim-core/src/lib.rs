@@ -48,4 +48,4 @@ pub use task::Spawn;
 pub use thread::{Baton, ThreadId};
 pub use trace::Trace;
 pub use verdict::Verdict;
-pub use world::{CheckFailure, Entered, Nested, Outcome, Settings, World};
+pub use world::{CheckFailure, Entered, MemoryLimit, Nested, Outcome, Settings, World};

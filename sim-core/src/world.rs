@@ -50,6 +50,25 @@ pub struct Settings {
     pub round_timers: bool,
     /// Whether the seed perturbs the order of ready tasks. True unless given.
     pub perturb_order: bool,
+    /// The run ends with [`Verdict::Limit`] when it has used more memory; looked at every 1,024 polls and events. None unless
+    /// given.
+    pub memory: Option<MemoryLimit>,
+}
+
+/// How much memory a run may use.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryLimit {
+    /// Bytes.
+    pub most: u64,
+    /// Says the most that it has used so far, bytes: of the same run always the same, but for what is small beside the limit.
+    pub peak: fn() -> u64,
+}
+
+impl MemoryLimit {
+    fn verdict(&self) -> Option<Verdict> {
+        let limit = || format!("{} MiB", self.most >> 20);
+        ((self.peak)() > self.most).then(|| Verdict::Limit { what: "memory", limit: limit() })
+    }
 }
 
 impl Default for Settings {
@@ -60,6 +79,7 @@ impl Default for Settings {
             livelock_polls: 1_000_000,
             round_timers: true,
             perturb_order: true,
+            memory: None,
         }
     }
 }
@@ -593,7 +613,15 @@ impl World {
                 what: "events",
                 limit: format!("{} polls and events", settings.step_limit),
             });
+        } else if let Some(verdict) = settings.memory.as_ref().and_then(MemoryLimit::verdict) {
+            self.stop_with(verdict);
         }
+    }
+
+    /// The verdict on a run that would pass, once its memory was looked at a last time.
+    pub fn passes(&self) -> Verdict {
+        let memory = self.settings.borrow().memory;
+        memory.and_then(|memory| memory.verdict()).unwrap_or(Verdict::Passed)
     }
 
     /// Ends the run with `verdict` as soon as the running poll returns. The first verdict counts.

@@ -199,6 +199,11 @@ pub mod process {
         false
     }
 
+    /// Not known.
+    pub fn peak_bytes() -> u64 {
+        0
+    }
+
     /// No descriptor is a run's here.
     pub fn has_room_for_descriptors() -> bool {
         true
@@ -281,7 +286,7 @@ pub mod sockets {
     pub struct Steps(());
 
     /// Runs `run`, which waits as it will: no wait is noticed here.
-    pub fn step(_steps: &Steps, run: impl FnOnce(), _on_idle: impl FnMut()) -> Option<Idle> {
+    pub fn step(_steps: &Steps, run: impl FnOnce(), _on_idle: impl FnMut(bool)) -> Option<Idle> {
         run();
         None
     }

@@ -655,10 +655,11 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         epoll.add(waker.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET, 5).expect("added");
         let told = std::cell::Cell::new(0);
         let steps = Steps::default();
-        let step = |timeout| step(&steps, || assert_eq!(epoll.wait(timeout), []), || told.set(told.get() + 1));
+        let step = |timeout| step(&steps, || assert_eq!(epoll.wait(timeout), []), |_| told.set(told.get() + 1));
         assert!(step(0).is_none() && told.get() == 0, "a runtime looks before it fires its timers");
         let looks = || (0..2).for_each(|_| assert_eq!(epoll.wait(0), []));
-        let glance = sim_libc::sockets::step(&steps, looks, || told.set(told.get() + 1)).expect("it has nothing to do");
+        let glance =
+            sim_libc::sockets::step(&steps, looks, |_| told.set(told.get() + 1)).expect("it has nothing to do");
         assert_eq!((glance.until, told.get()), (world.now(), 1));
         let idle = step(-1).expect("it would wait");
         assert_eq!((idle.until, told.get()), (sim_core::Instant::NEVER, 2));
@@ -672,7 +673,7 @@ fn a_step_ends_where_the_loop_would_wait_and_says_until_when() {
         waker.write_all(&1u64.to_ne_bytes()).expect("written");
         assert!(idle.poll_ready(&mut cx).is_ready());
         let mut found = Vec::new();
-        assert!(sim_libc::sockets::step(&steps, || found = epoll.wait(-1), || unreachable!()).is_none());
+        assert!(sim_libc::sockets::step(&steps, || found = epoll.wait(-1), |_| unreachable!()).is_none());
         drop(epoll);
         assert!(idle.poll_ready(&mut cx).is_ready(), "who waits for what was closed must not wait for ever");
         found
@@ -690,13 +691,13 @@ fn a_step_knows_without_its_drivers_what_there_is_to_do_and_until_when_it_rests(
         let tick = || world.now().0 / 1_000_000;
         let rests = |moments: &[Moment]| {
             let mut found = Rest::Unknown;
-            let idle = step(&steps, || moments.iter().for_each(|moment| found = timers.rest(*moment, tick)), || ());
+            let idle = step(&steps, || moments.iter().for_each(|moment| found = timers.rest(*moment, tick)), |_| ());
             (found, idle.map(|idle| idle.until))
         };
         let rest = || rests(&[Moment::Parks]);
         let ms = |ms| Some(sim_core::Instant::ZERO + Duration::from_millis(ms));
         assert_eq!(rest(), (Rest::Unknown, None), "it has never waited");
-        step(&steps, || assert!(epoll.wait(250).is_empty()), || ());
+        step(&steps, || assert!(epoll.wait(250).is_empty()), |_| ());
         assert_eq!(rest(), (Rest::Due, None), "its timers were never looked at");
         timers.fire();
         assert_eq!(rest(), (Rest::Nothing, Some(sim_core::Instant::NEVER)));
@@ -715,7 +716,7 @@ fn a_step_knows_without_its_drivers_what_there_is_to_do_and_until_when_it_rests(
         source.write_all(&1u64.to_ne_bytes()).expect("written");
         assert_eq!(rest(), (Rest::Told, None));
         let mut told = Vec::new();
-        step(&steps, || events(|event| told.push((event.token, event.readable, event.writable))), || ());
+        step(&steps, || events(|event| told.push((event.token, event.readable, event.writable))), |_| ());
         assert_eq!(told, [(4096, true, false)]);
         assert_eq!(rest(), (Rest::Nothing, ms(250)));
         let mut own = eventfd(0, 0);
@@ -746,7 +747,7 @@ fn a_step_knows_that_a_source_was_read_until_nothing_is_left() {
                 drained = is_drained(4096);
                 assert!(!is_drained(4096), "it is told once");
             };
-            step(&steps, read, || ());
+            step(&steps, read, |_| ());
             drained
         };
         client.write_all(b"abcdef").expect("room");
@@ -765,7 +766,7 @@ fn a_step_ends_where_the_loop_would_park_until_it_is_unparked() {
     passes(|world| {
         let steps = Steps::default();
         let hour = Duration::from_secs(3600);
-        let park = |limit| sim_libc::sockets::step(&steps, || assert!(sim_libc::sockets::parks(7, limit)), || ());
+        let park = |limit| sim_libc::sockets::step(&steps, || assert!(sim_libc::sockets::parks(7, limit)), |_| ());
         assert!(!sim_libc::sockets::parks(7, None), "no step runs");
         assert_eq!(park(Some(hour)).map(|idle| idle.until), Some(world.now() + hour));
         let idle = park(None).expect("it would wait");

@@ -63,7 +63,7 @@ fn emit(options: TokenStream, f: &ItemFn) -> syn::Result<TokenStream> {
         #(#attrs)*
         #[::core::prelude::v1::test]
         #vis fn #name() {
-            async fn body(#pattern: #ty) -> #output #block
+            async fn __sim_body(#pattern: #ty) -> #output #block
             ::sim::__private::test(
                 ::sim::__private::TestInfo {
                     name: ::core::concat!(::core::module_path!(), "::", #text),
@@ -76,7 +76,7 @@ fn emit(options: TokenStream, f: &ItemFn) -> syn::Result<TokenStream> {
                     memory_bytes: #memory_bytes,
                     perturb: #perturb,
                 },
-                body,
+                __sim_body,
             )
         }
     })

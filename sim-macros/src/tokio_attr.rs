@@ -272,7 +272,7 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
         #(#attrs)*
         #[::core::prelude::v1::test]
         #vis #sig {
-            async fn body() -> #output #block
+            async fn __sim_body() -> #output #block
             #krate::__private::test(
                 #krate::__private::TestInfo {
                     name: ::core::concat!(::core::module_path!(), "::", #name),

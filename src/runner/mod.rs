@@ -32,7 +32,8 @@ pub(crate) use protocol::{became_inner, inner_test, inner_value};
 pub(crate) use sim_libc::process::Order;
 
 use crate::{Ending, Sim};
-use sim_core::{Settings, World};
+use sim_core::{MemoryLimit, Settings, World};
+use sim_libc::process;
 use std::future::Future;
 use std::panic::Location;
 use std::time::Duration;
@@ -94,6 +95,10 @@ impl TestInfo {
             time_limit: self.time_limit_ns.map_or(unless.time_limit, Duration::from_nanos),
             step_limit: self.step_limit.unwrap_or(unless.step_limit),
             perturb_order: self.perturb,
+            memory: process::is_child().then(|| MemoryLimit {
+                most: self.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES),
+                peak: process::peak_bytes,
+            }),
             ..unless
         }
     }

@@ -28,7 +28,7 @@ impl Test {
 pub fn tests(select: &Select, name: Option<&str>) -> Result<Vec<Test>, Refused> {
     let (mut all, mut ignored) = (Vec::new(), Vec::new());
     for binary in build(select, Kind::Test)? {
-        list(Rc::new(binary), &mut all, &mut ignored);
+        list(Rc::new(binary), &mut all, &mut ignored)?;
     }
     let Some(name) = name else {
         if !ignored.is_empty() {
@@ -44,16 +44,16 @@ pub fn tests(select: &Select, name: Option<&str>) -> Result<Vec<Test>, Refused> 
     Ok(vec![all[index].clone()])
 }
 
-fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) {
+fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) -> Result<(), Refused> {
     if !binary.harness {
         // Its `main` does what it likes with arguments; all of it is one test.
         let name = binary.krate.clone();
         all.push(Test { binary, full: name.clone(), name });
-        return;
+        return Ok(());
     }
-    let Some((names, marked)) = names(&binary, &[]).zip(names(&binary, &["--ignored"])) else {
+    let Some((names, marked)) = names(&binary, &[])?.zip(names(&binary, &["--ignored"])?) else {
         warn(format_args!("{} cannot list its tests and is left out", binary.executable.path().display()));
-        return;
+        return Ok(());
     };
     for name in names {
         let full = format!("{}::{name}", binary.krate);
@@ -63,17 +63,21 @@ fn list(binary: Rc<Binary>, all: &mut Vec<Test>, ignored: &mut Vec<String>) {
             all.push(Test { binary: binary.clone(), name, full });
         }
     }
+    Ok(())
 }
 
 /// What a binary calls its tests.
-fn names(binary: &Binary, which: &[&str]) -> Option<Vec<String>> {
-    let mut command = binary.executable.command().ok()?;
+fn names(binary: &Binary, which: &[&str]) -> Result<Option<Vec<String>>, Refused> {
+    let mut command = binary.executable.command().map_err(Refused)?;
     command.args(["--list", "--format", "terse"]).args(which).current_dir(&binary.folder);
     // Not to enter a World for it.
     command.envs(binary.environment.iter().filter(|(name, _)| !name.starts_with("SIM_")).map(|(k, v)| (k, v)));
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Some(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    let output = command.output().ok().filter(|output| output.status.success());
+    let listed = |output: std::process::Output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+    };
+    Ok(output.map(listed))
 }
 
 /// The one that `name` means: exactly, or as a part that no other has. `names` are full and short ones.

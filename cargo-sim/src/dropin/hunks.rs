@@ -332,10 +332,13 @@ impl HandleCell {
         file: "runtime/scheduler/current_thread/mod.rs",
         anchor: "    fn park(&self, mut core: Box<Core>, handle: &Handle) -> Box<Core> {\n",
         replace: "\
-    fn sim_look(&self, core: Box<Core>, handle: &Handle, moment: crate::__sim::Moment) -> (Box<Core>, bool) {
-        use crate::__sim::Rest;
+    fn sim_look(&self, mut core: Box<Core>, handle: &Handle, moment: crate::__sim::Moment) -> (Box<Core>, bool) {
+        use crate::__sim::{Moment, Rest};
 
         let rest = handle.driver.sim_rest(moment);
+        if rest == Rest::Nothing && moment == Moment::Parks {
+            core.metrics.about_to_park();
+        }
         if rest == Rest::Unknown || rest == Rest::Nothing && self.defer.is_empty() {
             return (core, rest == Rest::Nothing);
         }
@@ -354,7 +357,6 @@ impl HandleCell {
     fn park(&self, core: Box<Core>, handle: &Handle) -> Box<Core> {
         let (mut core, looked) = self.sim_look(core, handle, crate::__sim::Moment::Parks);
         if looked {
-            core.metrics.about_to_park();
             core.submit_metrics(handle);
             return core;
         }

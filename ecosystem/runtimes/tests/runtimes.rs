@@ -38,3 +38,46 @@ async fn a_thread_wakes_a_task(sim: Sim) {
     };
     assert_eq!(sim.node("server").run(program).await, "from a thread");
 }
+
+/// Both only yield, in the futures that their machines' runtimes block on.
+#[sim::test(seeds = 20)]
+async fn programs_that_yield_in_a_loop_let_other_machines_run(sim: Sim) {
+    let done = std::rc::Rc::new(std::cell::Cell::new(false));
+    let seen = done.clone();
+    let waits = sim.node("waits").run(async move {
+        while !seen.get() {
+            tokio::task::yield_now().await;
+        }
+    });
+    let works = sim.node("works").run(async move {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        done.set(true);
+    });
+    works.await;
+    waits.await;
+}
+
+/// Who reads the clock on and on lets threads run, which may ask for a timer while the runtime makes up its mind how long to wait.
+#[sim::test(seeds = 20)]
+async fn a_timer_of_a_thread_is_in_time_on_a_machine_that_reads_the_clock(sim: Sim) {
+    let program = async {
+        tokio::task::spawn_blocking(|| ()).await.expect("it does not panic");
+        let began = tokio::time::Instant::now();
+        for _ in 0..1_100 {
+            let _ = tokio::time::Instant::now();
+        }
+        let handle = tokio::runtime::Handle::current();
+        let sleeps = tokio::task::spawn_blocking(move || {
+            handle.block_on(tokio::time::sleep(std::time::Duration::from_millis(5)))
+        });
+        tokio::time::timeout_at(began + std::time::Duration::from_secs(600), sleeps)
+            .await
+            .expect("in time")
+            .expect("no panic");
+        began.elapsed()
+    };
+    let took = sim.node("server").run(program).await;
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}

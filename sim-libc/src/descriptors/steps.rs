@@ -45,7 +45,7 @@ pub struct Steps {
 }
 
 struct Stepping<'a> {
-    on_idle: RefCell<&'a mut dyn FnMut()>,
+    on_idle: RefCell<&'a mut dyn FnMut(bool)>,
     steps: &'a Steps,
     /// Who acts where no task of the runtime does.
     turner: u64,
@@ -64,17 +64,18 @@ impl Stepping<'_> {
     /// The runtime has nothing to do, unless it only looks, for the first time: it does so before it lets its due timers
     /// fire, and what they wake belongs to the same step.
     fn found_nothing(&self, waits_for: Waited, timeout: Option<Duration>, until: Option<Instant>) {
-        if timeout != Some(Duration::ZERO) || self.looked.replace(true) {
-            self.wait(waits_for, until.unwrap_or(Instant::NEVER));
+        let looks = timeout == Some(Duration::ZERO);
+        if !looks || self.looked.replace(true) {
+            self.wait(waits_for, until.unwrap_or(Instant::NEVER), looks);
         }
     }
 
-    /// The step is over.
-    fn wait(&self, waits_for: Waited, until: Instant) {
+    /// The step is over, though the runtime may have `more` to do.
+    fn wait(&self, waits_for: Waited, until: Instant, more: bool) {
         *self.waits_for.borrow_mut() = Some(waits_for);
         self.until.set(until);
         if let Ok(mut on_idle) = self.on_idle.try_borrow_mut() {
-            on_idle();
+            on_idle(more);
         }
     }
 
@@ -98,11 +99,18 @@ fn stepping() -> Option<&'static Stepping<'static>> {
     STEPPING.get().map(|stepping| unsafe { &*stepping })
 }
 
+/// Whether this thread runs a step, and its runtime itself acts.
+#[inline]
+pub(crate) fn runtime_acts(world: &World) -> bool {
+    stepping().is_some_and(|stepping| stepping.is_at_work(world))
+}
+
 /// Runs a runtime's loop until it has nothing to do, or has done enough for now. While `run` runs, a wait of the runtime's that
-/// finds nothing ready returns at once; before that it calls `on_idle`, which has to make `run` return. A
+/// finds nothing ready returns at once; before that it calls `on_idle`, which has to make `run` return, at once if it is told that the
+/// runtime has more to do. A
 /// runtime that only looks and does not wait (a timeout of zero) has had its turn when it does so again: then `until` is now.
 /// Returns where the last such wait was, or `None` if there was none.
-pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut()) -> Option<Idle> {
+pub fn step(steps: &Steps, run: impl FnOnce(), mut on_idle: impl FnMut(bool)) -> Option<Idle> {
     struct Back(Option<*const Stepping<'static>>);
     impl Drop for Back {
         fn drop(&mut self) {
@@ -217,19 +225,24 @@ impl Timers {
         // What happens now may change a timer.
         world.let_due_happen();
         let steps = stepping.steps;
-        let own = steps.epoll.borrow().upgrade();
-        let Some(own) = own.filter(|_| world.actor_lives()) else { return Rest::Unknown };
-        let told = epoll::told(&own);
-        if told == Told::OfDriver || steps.clocks.get_or_init(|| world.extension()).paused.get() {
+        if steps.clocks.get_or_init(|| world.extension()).paused.get() {
             return Rest::Unknown;
         }
+        // First of all: a reading of the clock may let threads run.
+        let now = if self.timed.load(Relaxed) { 0 } else { tick() };
         if !self.timed.load(Relaxed) {
             self.timed.store(true, Relaxed);
             steps.until.set(match self.next.load(Relaxed) {
                 u64::MAX => Instant::NEVER,
                 // As tokio's drivers count: whole milliseconds from now, for an epoll_wait that counts them in an int.
-                next => world.now() + Duration::from_millis(next.saturating_sub(tick()).min(i32::MAX as u64)),
+                next => world.now() + Duration::from_millis(next.saturating_sub(now).min(i32::MAX as u64)),
             });
+        }
+        let own = steps.epoll.borrow().upgrade();
+        let Some(own) = own.filter(|_| world.actor_lives()) else { return Rest::Unknown };
+        let told = epoll::told(&own);
+        if told == Told::OfDriver {
+            return Rest::Unknown;
         }
         if steps.until.get() <= world.now() {
             return if told == Told::Nothing { Rest::Due } else { Rest::DueAndTold };
@@ -242,7 +255,7 @@ impl Timers {
             Moment::Yields => {
                 stepping.found_nothing(Waited::Epoll(Rc::downgrade(&own)), Some(Duration::ZERO), Some(world.now()))
             }
-            Moment::Parks => stepping.wait(Waited::Epoll(Rc::downgrade(&own)), steps.until.get()),
+            Moment::Parks => stepping.wait(Waited::Epoll(Rc::downgrade(&own)), steps.until.get(), false),
         }
         Rest::Nothing
     }

@@ -2,6 +2,7 @@
 
 use super::real::real;
 use super::{errno, world};
+use crate::descriptors::steps;
 use crate::{raw, threads, trap};
 use libc::{clockid_t, timespec, timeval};
 use sim_core::{Instant, World};
@@ -32,9 +33,10 @@ pub(super) fn read_ns(world: &World, clock: clockid_t) -> Option<u64> {
 }
 
 /// A thread that waits for a time, or for what another one does until then, by reading the clock lets the others go on. The
-/// readings themselves are what lets time pass: one that has much to do reads it often, too.
+/// readings themselves are what lets time pass: one that has much to do reads it often, too. A runtime that computes until when it
+/// will wait is not such a one: what another thread did meanwhile, it would sleep through.
 fn has_read(world: &World) {
-    if world.reads_on_and_on() {
+    if world.reads_on_and_on() && !steps::runtime_acts(world) {
         threads::give_way();
     }
 }

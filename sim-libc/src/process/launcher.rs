@@ -19,6 +19,9 @@ const LAUNCHER_STACK_BYTES: usize = 8 << 20;
 const PANIC_STATUS: i32 = 101;
 /// How often it is looked at how much memory the children have.
 const LOOK: Duration = Duration::from_millis(20);
+/// A child ends itself where it has used more memory than it may, which is the same place each time. Where it does not come to that,
+/// and uses so many times as much, the parent ends it.
+const TOO_LATE: u64 = 2;
 
 /// What a child cannot say itself: libc starts threads and processes with all signals blocked, so trapping that ends it.
 const UNSPEAKABLE: Note<'static> =
@@ -284,12 +287,13 @@ impl Launcher {
         }
     }
 
-    /// Ends the children that touched more memory than they may.
+    /// Ends the children that use so much memory that they will not come to see it themselves.
     fn end_hoarders(&mut self) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             let lives = slot.pid != 0 && !slot.killed;
-            if lives && private_bytes(slot.pid).is_some_and(|bytes| bytes > self.memory_bytes) {
+            if lives && private_bytes(slot.pid).is_some_and(|bytes| bytes > self.memory_bytes.saturating_mul(TOO_LATE))
+            {
                 self.kill(index);
                 (self.slots[index].killed, self.slots[index].hoarded) = (false, true);
             }
@@ -366,9 +370,26 @@ impl Launcher {
     }
 }
 
-/// The memory of a process that it shares with nobody by name, bytes (proc(5), statm). Nothing is allocated: what children find in
-/// their memory must not depend on how often somebody looked.
+/// The most memory that this process has used so far, bytes: as [`private_bytes`], which is now.
+pub fn peak_bytes() -> u64 {
+    // SAFETY: all zeros is a value of these numbers, and the kernel fills them in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        raw::call(libc::SYS_getrusage, [libc::RUSAGE_SELF as i64, (&raw mut usage) as i64, 0, 0, 0, 0]);
+        usage
+    };
+    let shared = pages("self").map_or(0, |(_, shared)| shared);
+    (usage.ru_maxrss as u64 * 1024).saturating_sub(shared * 4096)
+}
+
+/// The memory of a process that it shares with nobody by name, bytes.
 fn private_bytes(pid: i32) -> Option<u64> {
+    pages(pid).map(|(resident, shared)| resident.saturating_sub(shared) * 4096)
+}
+
+/// The resident pages of a process, and those of them that files or shared memory stand behind (proc(5), statm). Nothing is allocated:
+/// what children find in their memory must not depend on how often somebody looked.
+fn pages(pid: impl std::fmt::Display) -> Option<(u64, u64)> {
     let mut path = [0u8; 32];
     write!(&mut path[..31], "/proc/{pid}/statm").ok()?;
     let mut text = [0u8; 128];
@@ -382,8 +403,7 @@ fn private_bytes(pid: i32) -> Option<u64> {
     };
     let text = std::str::from_utf8(text.get(..usize::try_from(len).ok()?)?).ok()?;
     let mut pages = text.split_ascii_whitespace().skip(1).map(|figure| figure.parse::<u64>());
-    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
-    Some(resident.saturating_sub(shared) * 4096)
+    Some((pages.next()?.ok()?, pages.next()?.ok()?))
 }
 
 impl Drop for Launcher {

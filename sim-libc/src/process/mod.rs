@@ -17,7 +17,7 @@ mod start;
 pub use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order, Output};
 pub use channel::{is_child, print, report};
 pub use jobs::{JobSlot, job_slots};
-pub use launcher::Launcher;
+pub use launcher::{Launcher, peak_bytes};
 pub use program::{Program, at_exit, can_take_over, exit_now, take_over};
 pub use signals::{catch_fatal_signals, watchdog};
 pub use start::{aslr_off, begin, exec_in_place, has_room_for_descriptors, hermetic_command, threads};

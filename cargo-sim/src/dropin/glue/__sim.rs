@@ -74,27 +74,28 @@ mod machine {
         fn turn(&self, residents: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Option<Idle> {
             let runtime = self.runtime.borrow();
             let runtime = runtime.as_ref().expect("a machine that was shut down is not turned");
-            let idle = Cell::new(false);
+            let (idle, over) = (Cell::new(false), Cell::new(false));
             // Polled first of all, when a resident is woken, and when the driver has nothing more to do. What a resident
             // did is seen to before the turn ends.
             let mut until_idle = std::pin::pin!(std::future::poll_fn(|cx| {
                 if residents(cx) {
                     idle.set(false);
                 }
-                if idle.get() { Poll::Ready(()) } else { Poll::Pending }
+                if idle.get() || over.get() { Poll::Ready(()) } else { Poll::Pending }
             }));
             let mut kept = self.kept.borrow_mut();
             let handle = self.handle.inner.as_current_thread();
-            let run = || match &mut *kept {
-                Some(kept) => kept.turn(handle, until_idle.as_mut()),
-                // The first time by the usual way, on which tokio notes which thread its worker is.
-                None => {
-                    runtime.block_on(until_idle.as_mut());
-                    *kept = Some(runtime.sim_scheduler().sim_keep(&self.handle.inner));
-                }
+            let run = || {
+                let kept = kept.get_or_insert_with(|| {
+                    // By the usual way, on which tokio notes which thread its worker is.
+                    runtime.block_on(std::future::ready(()));
+                    runtime.sim_scheduler().sim_keep(&self.handle.inner)
+                });
+                kept.turn(handle, until_idle.as_mut())
             };
-            step(&self.steps, run, || {
+            step(&self.steps, run, |more| {
                 idle.set(true);
+                over.set(more);
                 handle.sim_wake_root();
             })
         }
