@@ -18,14 +18,11 @@ pub struct Order {
     pub argument: u64,
 }
 
-/// How much more memory a child may reserve than it may touch.
-pub const RESERVED: u64 = 32;
-
 /// What a child may use before the kernel ends it, and it alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Private memory, heap and stacks, that it touched, bytes, counted with what the parent has. At twice as much it is ended,
-    /// unless it has ended itself. It may reserve [`RESERVED`] times as much, as a thousand threads do for their stacks
+    /// unless it has ended itself. It may reserve 32 times as much, as a thousand threads do for their stacks
     /// (setrlimit(2), RLIMIT_DATA). 2 GiB unless given.
     pub memory_bytes: u64,
     /// Whether system calls that no symbol of libc catches, and the time stamp counter, are trapped; see [`crate::trap`].

@@ -285,7 +285,7 @@ fn emit(kind: Kind, options: &Options, f: &ItemFn) -> TokenStream {
                     start_paused: #start_paused,
                     runtime_name: #runtime_name,
                 },
-                body,
+                __sim_body,
             )
         }
     }

@@ -6,7 +6,7 @@
 
 use super::channel::{self, OUTPUT_BYTES, PAGE_BYTES, Page};
 use super::signals;
-use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order, RESERVED};
+use crate::child::{Ended, Exit, Limits, Note, NoteKind, Order};
 use crate::{raw, threads, trap, vdso};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A child ends itself where it has used more memory than it may, which is the same place each time. Where it does not come to that,
 /// and uses so many times as much, the parent ends it.
 const TOO_LATE: u64 = 2;
+/// How much more memory a child may reserve than it may touch.
+const RESERVED: u64 = 32;
 
 /// What a child cannot say itself: libc starts threads and processes with all signals blocked, so trapping that ends it.
 const UNSPEAKABLE: Note<'static> =
