@@ -21,8 +21,10 @@ pub fn both(mut real: Texts, mut operated: Texts) -> Result<Texts, String> {
     let variants: Vec<PathBuf> = changed.iter().map(|path| variant(path, &real)).collect();
     for (path, variant) in changed.iter().zip(&variants) {
         let (parent, name) = named_by(path, &real)?;
-        let relative = variant.strip_prefix(parent.parent().unwrap_or(Path::new(""))).unwrap_or(variant);
-        for texts in [&mut real, &mut operated] {
+        // The changed version of the file that names it may stand in another folder.
+        let operated_parent = changed.iter().position(|p| *p == parent).map_or(&parent, |i| &variants[i]);
+        for (texts, stands) in [(&mut real, &parent), (&mut operated, operated_parent)] {
+            let relative = variant.strip_prefix(stands.parent().unwrap_or(Path::new(""))).unwrap_or(variant);
             let text = texts.get_mut(&parent).ok_or_else(|| format!("tokio has no src/{}", parent.display()))?;
             *text = choose(text, &name, relative)
                 .ok_or_else(|| format!("src/{} does not name its module {name} once", parent.display()))?;
@@ -132,13 +134,16 @@ mod tests {
         ]);
         let mut operated = real.clone();
         operated.insert("rt/task.rs".into(), "mod core;\nis()\n".into());
+        operated.insert("rt/task/core.rs".into(), "sim_core()\n".into());
         operated.insert("rt/park.rs".into(), "sim()\n".into());
         operated.insert("lib.rs".into(), "#![allow(x)]\npub mod __sim;\nmod rt;\n".into());
         operated.insert("__sim.rs".into(), "glue()\n".into());
         let both = both(real, operated).expect("they fit");
         let text = |path: &str| both.get(Path::new(path)).map(String::as_str);
-        assert_eq!(text("rt/task.rs"), Some("mod core;\nwas()\n"));
-        assert_eq!(text("rt/task/mod_sim.rs"), Some("mod core;\nis()\n"));
+        let choice = |path: &str| format!("#[cfg_attr(feature = \"sim\", path = \"{path}\")]\nmod core;\n");
+        assert_eq!(text("rt/task.rs"), Some(format!("{}was()\n", choice("task/core_sim.rs")).as_str()));
+        assert_eq!(text("rt/task/mod_sim.rs"), Some(format!("{}is()\n", choice("core_sim.rs")).as_str()));
+        assert_eq!(text("rt/task/core_sim.rs"), Some("sim_core()\n"));
         assert_eq!((text("rt/park.rs"), text("rt/park_sim.rs")), (Some("park()\n"), Some("sim()\n")));
         assert_eq!(text("__sim.rs"), Some("glue()\n"));
         let names = text("rt/mod.rs").expect("is there");
