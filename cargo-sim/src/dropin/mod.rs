@@ -107,7 +107,7 @@ pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> 
 /// Where a project keeps a tokio of its own.
 const OWN: &str = "sim/tokio";
 
-/// The packages of the simulator, which a debug build gives line numbers and no more: they are built first of all.
+/// The packages of the simulator, built first of all while everything waits for them.
 const OURS: [&str; 6] = ["sim", "sim-core", "sim-net", "sim-disk", "sim-libc", "sim-macros"];
 
 /// The folder of the tokio that `cargo sim vendor` once wrote into a project, if its manifest names it.
@@ -304,8 +304,17 @@ impl Preparation<'_> {
     fn arguments(&self, known: &Known) -> Vec<String> {
         let path = toml_edit::Value::from(self.copy().display().to_string());
         let mut arguments = vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")];
+        let mut set = |package: &str, what: &str| {
+            arguments.extend(["--config".into(), format!("profile.dev.package.{package}.{what}")]);
+        };
+        // Cargo takes what lies in a folder for the user's own and builds it so that an edit costs little. Nobody edits
+        // these: built as packages of a registry are, they take a quarter less time.
+        for package in OURS.into_iter().chain(["tokio"]) {
+            set(package, "incremental=false");
+        }
+        // A backtrace names our functions all the same.
         for package in OURS {
-            arguments.extend(["--config".into(), format!("profile.dev.package.{package}.debug=\"line-tables-only\"")]);
+            set(package, "debug=false");
         }
         arguments.extend(self.sources(known));
         arguments
