@@ -540,6 +540,28 @@ fn a_sweep_is_of_the_build_that_it_began_with() {
     says(&text(&output), "2 passed, 0 failed");
 }
 
+/// What was found before a refusal was neither counted nor written: the build server's report was an empty file.
+#[test]
+fn what_was_found_before_a_refusal_is_told() {
+    let project = Project::new("refused_later");
+    let sleeps = |name: &str| SLEEPS.replace("sleeps", name);
+    let source = ["first", "second", "third"].map(sleeps).concat();
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", &source);
+    project.file("kept/sim-regressions/app.second.txt", "what is this?\n");
+    let target = shared_target();
+    let junit = ["--junit", "report.xml", "--seeds", "3", "--offline", "--target-dir", &target];
+    let mut command = project.command(&[&["test"], &junit[..]].concat());
+    let output = command.env("SIM_DIR", project.folder.join("kept")).output().expect("it starts");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    says(&said, "app.second.txt:1: expected seed, digest, fingerprint and command");
+    says(&said, "1 passed, 0 failed, 1 refused; 3 seeds, 0 of them failed");
+    let report = fs::read_to_string(project.folder.join("report.xml")).expect("it is written");
+    says(&report, "name=\"first\"");
+    says(&report, "expected seed, digest");
+    assert!(!report.contains("third"), "{report}");
+}
+
 /// The manifest of a project was a link, and vendoring made it a file: the one it led to was not patched.
 #[test]
 fn a_manifest_that_is_a_link_stays_one() {

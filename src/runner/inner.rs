@@ -141,7 +141,7 @@ fn told(
         return Ok(Told::Clean(replay::say_here(&info, order.seed, aslr, &bytes, lines)));
     }
     let jobs = orders.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr);
+    let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr, lines.beside()?);
     if whole {
         let first = sweep::run_once(&mut pool, 0, 0, None)?;
         if let Some(met) = first.met {

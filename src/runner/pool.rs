@@ -2,6 +2,7 @@
 
 use super::child::TapeCell;
 use super::judge::{Finished, Frame, judge};
+use super::protocol::Lines;
 use sim_core::choices::Address;
 use sim_libc::process::{JobSlot, Launcher, Order, job_slots};
 use std::io;
@@ -35,8 +36,10 @@ pub(super) struct Pool {
     memory_bytes: u64,
     aslr: bool,
     shared: PathBuf,
-    /// How long a job is waited for while none of ours runs.
-    patience: Duration,
+    /// How long a job is waited for while none of ours runs: first without a word, then for good.
+    patience: [Duration; 2],
+    /// What is said meanwhile.
+    lines: Lines,
     held: Vec<(JobSlot, Instant)>,
     /// Which slot's output is wanted.
     printed: Vec<bool>,
@@ -44,7 +47,7 @@ pub(super) struct Pool {
 
 /// A job is handed to other processes after this time, if they wait for one.
 const TURN: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(3600)];
 const TICK: Duration = Duration::from_millis(50);
 
 impl Pool {
@@ -55,6 +58,7 @@ impl Pool {
         test: &'static str,
         memory_bytes: u64,
         aslr: bool,
+        lines: Lines,
     ) -> Pool {
         let shared = super::system::shared_folder();
         let slots = launcher.slots();
@@ -68,6 +72,7 @@ impl Pool {
             aslr,
             shared,
             patience: PATIENCE,
+            lines,
             held,
             printed,
         }
@@ -120,20 +125,26 @@ impl Pool {
             return Ok(true);
         }
         let idle = self.launcher.running() == 0;
-        match job_slots(&self.shared, self.jobs, if idle { self.patience } else { Duration::ZERO }) {
+        let [quiet, patience] = self.patience;
+        let mut job = job_slots(&self.shared, self.jobs, if idle { quiet } else { Duration::ZERO });
+        if idle && matches!(job, Ok(None)) {
+            self.lines.say(format!("sim: test={} waits for a job: {}", self.test, self.holders()));
+            self.lines.flush();
+            job = job_slots(&self.shared, self.jobs, patience);
+        }
+        match job {
             Ok(Some(slot)) => self.held.push((slot, Instant::now())),
             Ok(None) if idle => {
-                return Err(io::Error::other(format!(
-                    "no job came free in {:?}: other test processes hold all {} locks in {}",
-                    self.patience,
-                    self.jobs,
-                    self.shared.display()
-                )));
+                return Err(io::Error::other(format!("no job came free in {patience:?}: {}", self.holders())));
             }
             Ok(None) => return Ok(false),
             Err(_) => {}
         }
         Ok(true)
+    }
+
+    fn holders(&self) -> String {
+        format!("other test processes hold all {} locks in {}", self.jobs, self.shared.display())
     }
 
     fn hand_over(&mut self) {
@@ -148,6 +159,9 @@ impl Pool {
 mod tests {
     use super::*;
     use sim_libc::process::Limits;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
 
     struct One(bool);
 
@@ -168,13 +182,19 @@ mod tests {
         };
         let shared = tempfile::tempdir().expect("a folder");
         let taken = job_slots(shared.path(), 1, Duration::ZERO).expect("locks").expect("it is free");
-        let mut pool = Pool::new(launcher, 1, TapeCell::new(), "t", 1 << 30, false);
-        (pool.shared, pool.patience) = (shared.path().to_owned(), Duration::from_millis(10));
+        let (mut told, lines) = io::pipe().expect("a pipe");
+        let lines = Lines::new(Some(File::from(OwnedFd::from(lines))));
+        let mut pool = Pool::new(launcher, 1, TapeCell::new(), "t", 1 << 30, false, lines);
+        (pool.shared, pool.patience) = (shared.path().to_owned(), [5, 10].map(Duration::from_millis));
         let mut work = One(false);
         let error = pool.work(&mut work).expect_err("the only job is taken").to_string();
         assert!(error.contains("hold all 1 locks") && !work.0, "{error}");
         drop(taken);
         pool.work(&mut work).expect("now it is free");
         assert!(work.0);
+        drop(pool);
+        let mut said = String::new();
+        told.read_to_string(&mut said).expect("whoever may write is gone");
+        assert!(said.contains("test=t waits for a job") && said.lines().count() == 1, "{said}");
     }
 }

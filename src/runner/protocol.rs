@@ -65,6 +65,11 @@ impl Lines {
         Lines { to, batch: Vec::with_capacity(2 * BATCH_BYTES), written: Instant::now() }
     }
 
+    /// A second writer to the same outer process. What either has in its batch comes when that one goes out.
+    pub fn beside(&self) -> io::Result<Lines> {
+        Ok(Lines::new(self.to.as_ref().map(File::try_clone).transpose()?))
+    }
+
     /// Adds a line; it goes out when the batch is full or old.
     pub fn send(&mut self, kind: &str, mut object: Json) {
         if self.to.is_none() {

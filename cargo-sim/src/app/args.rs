@@ -293,8 +293,20 @@ impl Select {
     /// commands they print.
     fn repeated(&self) -> (String, String) {
         let mut options = String::new();
+        let mut valued = |flag: &str, value: &str| {
+            // What has a zero byte came from no command line.
+            options += &format!(" {flag} {}", shlex::try_quote(value).unwrap_or(value.into()));
+        };
         for features in &self.features {
-            options += &format!(" --features {features}");
+            valued("--features", features);
+        }
+        for (flag, path) in [("--manifest-path", &self.manifest_path), ("--target-dir", &self.target_dir)] {
+            if let Some(path) = path {
+                valued(flag, &path.display().to_string());
+            }
+        }
+        if let Some(profile) = &self.profile {
+            valued("--profile", profile);
         }
         for (flag, given) in [
             (" --all-features", self.all_features),
@@ -304,12 +316,6 @@ impl Select {
             if given {
                 options += flag;
             }
-        }
-        if let Some(profile) = &self.profile {
-            options += &format!(" --profile {profile}");
-        }
-        if let Some(manifest) = &self.manifest_path {
-            options += &format!(" --manifest-path {}", manifest.display());
         }
         var("SIM_OPTIONS", options)
     }
@@ -475,13 +481,15 @@ mod tests {
             "3",
             "--keep-going",
             "--features",
-            "planted",
+            "planted other",
+            "--target-dir",
+            "/my target",
         ]);
         let Command::Test(test) = cli.command else { panic!("it is `test`") };
         let env = test.environment(Some(Duration::from_secs(60)));
         for (name, value) in [
             ("SIM_SEEDS", "16..32"),
-            ("SIM_OPTIONS", " --features planted"),
+            ("SIM_OPTIONS", " --features 'planted other' --target-dir '/my target'"),
             ("SIM_SHARD", "1/2"),
             ("SIM_JOBS", "3"),
             ("SIM_TIME_BUDGET", "60000ms"),

@@ -74,9 +74,10 @@ fn work(cli: Cli, interrupt: &Interrupt) -> Result<bool, Refused> {
             let tests = select::tests(&test.select, test.name.as_deref())?;
             interrupt.listen()?;
             let mut output = Output::open(test.json.as_deref(), test.junit.as_deref())?;
-            let clean = sweep(&tests, &test, &mut output, interrupt)?;
+            let clean = sweep(&tests, &test, &mut output, interrupt);
             // What a build server was to read and cannot is no success.
-            Ok(output.finish() && clean)
+            let written = output.finish();
+            Ok(clean? && written)
         }
         Command::Replay(replay) => {
             let tests = select::tests(&replay.run.select, Some(&replay.run.name))?;
@@ -139,7 +140,8 @@ fn one(test: &Test, env: &[(String, String)], output: &mut Output, interrupt: &I
 /// All tests, one after the other; each uses all jobs.
 fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: &Interrupt) -> Result<bool, Refused> {
     let began = Instant::now();
-    let (mut passed, mut failed, mut interrupted) = (0u64, 0u64, 0u64);
+    let (mut passed, mut failed, mut interrupted) = (0u64, 0u64, false);
+    let mut refused = None;
     for (i, test) in tests.iter().enumerate() {
         // What is left of the time is shared evenly among the tests that are left.
         let budget = args.time_budget.map(|all| {
@@ -147,8 +149,16 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             left.max(Duration::from_millis(1))
         });
         let began = Instant::now();
-        let ended = run_test(test, &args.environment(budget), interrupt, &mut |message| output.message(test, message))?;
+        let ended = run_test(test, &args.environment(budget), interrupt, &mut |message| output.message(test, message));
         output.clear_bar();
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(Refused(message)) => {
+                output.ended(test, began.elapsed(), Some(&message));
+                refused = Some(Refused(message));
+                break;
+            }
+        };
         match ended {
             Ended::Simulated { failed: true, message } => {
                 failed += 1;
@@ -170,14 +180,18 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             }
             Ended::Interrupted => {
                 say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
-                interrupted += 1;
+                interrupted = true;
                 output.ended(test, began.elapsed(), Some("interrupted"));
                 break;
             }
         }
     }
     let (seeds, bad) = output.seeds();
-    let interrupted = if interrupted > 0 { format!(", {interrupted} interrupted") } else { String::new() };
-    say(format_args!("{passed} passed, {failed} failed{interrupted}; {seeds} seeds, {bad} of them failed"));
-    Ok(failed == 0)
+    let cut_short = match (&refused, interrupted) {
+        (Some(_), _) => ", 1 refused",
+        (None, true) => ", 1 interrupted",
+        (None, false) => "",
+    };
+    say(format_args!("{passed} passed, {failed} failed{cut_short}; {seeds} seeds, {bad} of them failed"));
+    refused.map_or(Ok(failed == 0), Err)
 }
