@@ -63,6 +63,8 @@ struct Thread {
     waits_for: &'static str,
     /// Yields since it waited for anything else.
     yields: u64,
+    /// Calls that gave nothing since it last let others run.
+    in_vain: u32,
 }
 
 #[derive(Default)]
@@ -99,6 +101,7 @@ impl Threads {
             ended: false,
             waits_for: "",
             yields: 0,
+            in_vain: 0,
         }];
         self.running.set(0);
         self.driver.set(None);
@@ -156,6 +159,7 @@ impl World {
                 ended: false,
                 waits_for: "",
                 yields: 0,
+                in_vain: 0,
             });
             ThreadId(list.len() as u32 - 1)
         };
@@ -300,6 +304,14 @@ impl World {
             self.wake_thread(self.running_thread());
             self.stand_still("its turn", None);
         }
+    }
+
+    /// Counts a call of the running thread that gave nothing. Returns how many there were since it last let others run.
+    pub fn count_in_vain(&self) -> u32 {
+        self.threads.list.borrow_mut().get_mut(self.running_thread().0 as usize).map_or(0, |thread| {
+            thread.in_vain = thread.in_vain.saturating_add(1);
+            thread.in_vain
+        })
     }
 
     /// Counts a yield.
@@ -532,7 +544,11 @@ impl World {
     }
 
     fn count_switch(&self, id: ThreadId) {
-        let key = self.threads.list.borrow()[id.0 as usize].key;
+        let key = {
+            let thread = &mut self.threads.list.borrow_mut()[id.0 as usize];
+            thread.in_vain = 0;
+            thread.key
+        };
         self.count_poll(key);
     }
 

@@ -598,12 +598,19 @@ fn who_calls_in_vain_over_and_over_lets_others_go_on() {
         drop(writer);
         let empty = UdpSocket::bind(anywhere()).expect("an address");
         empty.set_nonblocking(true).expect("a socket");
+        let hears_nothing = UdpSocket::bind(anywhere()).expect("an address");
+        hears_nothing.set_nonblocking(true).expect("a socket");
         let (mut bytes, began) = ([0; 8], Instant::now());
         [
             until_told(|| assert_eq!(ended.read(&mut bytes).expect("the end"), 0)),
             until_told(|| assert_eq!(unix.read(&mut bytes).expect("the end"), 0)),
             until_told(|| assert_eq!(pipe.read(&mut bytes).expect("the end"), 0)),
             until_told(|| assert_eq!(empty.recv(&mut bytes).expect_err("nothing").kind(), ErrorKind::WouldBlock)),
+            // What succeeds in between is no waiting either.
+            until_told(|| {
+                hears_nothing.send_to(b"beat", empty.local_addr().expect("bound")).expect("sent");
+                assert_eq!(hears_nothing.recv(&mut bytes).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+            }),
             until_told(|| assert!(began <= Instant::now())),
         ]
     });

@@ -189,10 +189,6 @@ pub(crate) struct Description {
     watchers: RefCell<Few<(Weak<Description>, epoll::Place)>>,
     /// Threads that wait, to be woken once.
     waiters: RefCell<Few<Waker>>,
-    /// How often in a row a call had to wait and must not.
-    again: Cell<u32>,
-    /// How often the end was read.
-    ends: Cell<u32>,
 }
 
 /// After so many calls that gave nothing, others go on.
@@ -347,7 +343,6 @@ impl Description {
     ) -> Answer<T> {
         let done = attempt();
         if !matches!(done, Err(Errno::AGAIN)) {
-            self.again.set(0);
             return done;
         }
         if dont_wait || self.is_nonblocking() {
@@ -355,7 +350,7 @@ impl Description {
             if World::current().is_some_and(|world| world.let_due_happen()) {
                 return attempt();
             }
-            in_vain(&self.again);
+            in_vain();
             return done;
         }
         self.watch();
@@ -368,18 +363,13 @@ impl Description {
         });
         waited.unwrap_or(Err(Errno::AGAIN))
     }
-
-    /// A read gave the end of what there is.
-    pub(crate) fn has_ended(&self) {
-        in_vain(&self.ends);
-    }
 }
 
-/// Counts a call that gave nothing. A thread that makes it over and over, until another thread has done something, never waits; the
-/// kernel would take the processor from it.
-fn in_vain(calls: &Cell<u32>) {
-    calls.set(calls.get().wrapping_add(1));
-    if calls.get().is_multiple_of(PATIENCE) {
+/// Counts a call that gave nothing, as one that had to wait and must not, or read the end once more. A thread that makes them over
+/// and over, until another thread has done something, never waits; the kernel would take the processor from it.
+pub(crate) fn in_vain() {
+    let waits = World::current().filter(|world| threads::stands_still(world));
+    if waits.is_some_and(|world| world.count_in_vain() >= PATIENCE) {
         threads::yield_after(PATIENCE_NS);
     }
 }
@@ -459,8 +449,6 @@ impl Descriptors {
             watched: Cell::new(false),
             watchers: RefCell::default(),
             waiters: RefCell::default(),
-            again: Cell::default(),
-            ends: Cell::default(),
         });
         names[place as usize].description = Rc::downgrade(&made);
         made

@@ -23,7 +23,7 @@ pub use crate::descriptors::steps::{
     Event, Idle, Moment, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step, unparks,
     work_begins, work_ends,
 };
-use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP};
+use crate::descriptors::{Answer, Description, ERR, EVERY, Errno, HUP, IN, OUT, READ_HUP, in_vain};
 use address::{Address, Bytes, Given};
 use options::{Control, Kind, Options};
 use sim_core::{Instant, NodeId, World};
@@ -475,7 +475,7 @@ impl Socket {
                 }
                 let all = flags & libc::MSG_WAITALL != 0 && !peek;
                 let throw_away = flags & libc::MSG_TRUNC != 0;
-                receive_all(own, room(into), all, |got| {
+                receive_all(room(into), all, |got| {
                     // As above (tcp_recvmsg_locked()).
                     if got > 0 && tcp.has_error() {
                         return Ok(0);
@@ -497,7 +497,7 @@ impl Socket {
                 let mut whole = 0;
                 let stream = self.kind.kind == libc::SOCK_STREAM;
                 let all = stream && flags & libc::MSG_WAITALL != 0 && !peek;
-                let len = receive_all(own, room(into), all, |got| {
+                let len = receive_all(room(into), all, |got| {
                     let received =
                         own.wait("bytes from a Unix socket", dont_wait, until, || unix.receive(into, got, peek, waits));
                     received.map(|(len, full, name)| {
@@ -666,12 +666,7 @@ fn send_all(from: &[IoSlice<'_>], mut send: impl FnMut(&[IoSlice<'_>]) -> Answer
 }
 
 /// Receives once, or, for `all`, until there is no room, an end or an error. `receive` is told how much came before.
-fn receive_all(
-    own: &Description,
-    room: usize,
-    all: bool,
-    mut receive: impl FnMut(usize) -> Answer<usize>,
-) -> Answer<usize> {
+fn receive_all(room: usize, all: bool, mut receive: impl FnMut(usize) -> Answer<usize>) -> Answer<usize> {
     let mut got = receive(0)?;
     while all && got > 0 && got < room {
         match receive(got) {
@@ -680,7 +675,7 @@ fn receive_all(
         }
     }
     if got == 0 {
-        own.has_ended();
+        in_vain();
     }
     Ok(got)
 }

@@ -1,7 +1,7 @@
 //! Pipes.
 
 use super::{bits, filling, room};
-use crate::descriptors::{Answer, Description, Errno, HUP};
+use crate::descriptors::{Answer, Description, Errno, HUP, in_vain};
 use sim_core::World;
 use sim_net::Pipe;
 use std::io::{IoSlice, IoSliceMut};
@@ -33,7 +33,7 @@ impl PipeEnd {
     pub(crate) fn read(&self, own: &Description, into: &mut [IoSliceMut<'_>]) -> Answer<usize> {
         let read = own.wait("bytes from a pipe", false, None, || Ok(self.0.try_read(room(into), filling(into, 0))?));
         if read == Ok(0) {
-            own.has_ended();
+            in_vain();
         }
         read
     }
