@@ -306,6 +306,18 @@ fn memory_that_was_used_for_a_moment_is_found_each_time_with_a_digest() {
     assert!(!result.stdout.contains("the seed does not decide"), "{}", result.stdout);
 }
 
+/// What a test of an untouched project cannot say itself, its user can.
+#[test]
+fn the_memory_of_a_run_is_what_the_environment_says() {
+    let canary = "canary_memory_for_a_moment";
+    let enough = run(canary, &[("CANARY", canary), ("SIM_MEMORY", "512M")]);
+    assert!(enough.failures().is_empty(), "{}", enough.stdout);
+    let less = run(canary, &[("CANARY", canary), ("SIM_MEMORY", "150M")]);
+    let failure = &less.failures()[0];
+    assert_eq!(failure["message"], "limit: memory: 150 MiB", "{}", less.stdout);
+    assert!(failure["replay"].as_str().is_some_and(|command| command.contains(" --memory 150M ")), "{failure}");
+}
+
 /// With a backtrace after it, which needs memory too and reads files, it is still the same verdict.
 #[test]
 fn a_failed_allocation_is_a_limit_whatever_is_printed_of_it() {

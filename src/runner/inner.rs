@@ -98,12 +98,13 @@ impl From<io::Error> for Failure {
 }
 
 fn told(
-    info: TestInfo,
+    mut info: TestInfo,
     whole: bool,
     child: impl FnOnce(Frame) -> ChildBody,
     lines: &mut Lines,
 ) -> Result<Told, Failure> {
     let mut orders = Orders::from_env()?;
+    info.memory_bytes = orders.memory_bytes.or(info.memory_bytes);
     let known = regressions::read(&regressions::path(&orders.folder(info.manifest_dir), info.name))?;
     let aslr = !process::aslr_off();
     let mut seeds =

@@ -63,7 +63,7 @@ pub struct TestInfo {
 
 /// Seeds of a sweep unless the attribute says otherwise.
 const DEFAULT_SEEDS: u64 = 100;
-/// Memory of a run unless the attribute says otherwise.
+/// Memory of a run unless the attribute, or the environment, says otherwise.
 const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
 
 impl TestInfo {

@@ -71,6 +71,8 @@ pub struct Orders {
     pub time_budget: Option<Duration>,
     /// `SIM_WATCHDOG`: how long one poll may take.
     pub watchdog: Duration,
+    /// `SIM_MEMORY`: most memory that a run touches; `None` leaves it to the test.
+    pub memory_bytes: Option<u64>,
     /// `SIM_RESULTS`: a file that JSON lines are appended to, or a socket they are sent to.
     pub results: Option<PathBuf>,
     /// `SIM_DIR`: where `sim-regressions` and `sim-results` are kept; beside the package's manifest unless given.
@@ -139,6 +141,7 @@ impl Orders {
             keep_going: parsed("SIM_KEEP_GOING")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
             time_budget: parsed("SIM_TIME_BUDGET")()?.map(|g| g.duration()).transpose()?,
             watchdog: parsed("SIM_WATCHDOG")()?.map(|g| g.duration()).transpose()?.unwrap_or(Duration::from_secs(10)),
+            memory_bytes: parsed("SIM_MEMORY")()?.map(|g| g.size()).transpose()?,
             results: parsed("SIM_RESULTS")()?.map(|g| PathBuf::from(g.value)),
             folder: parsed("SIM_DIR")()?.map(|g| PathBuf::from(g.value)),
             reverse: parsed("SIM_REVERSE")()?.map(|g| g.flag()).transpose()?.unwrap_or(false),
@@ -255,6 +258,10 @@ impl Given {
         n.ok_or_else(|| self.misuse(&format!("an integer from {least} to {most}")))
     }
 
+    fn size(&self) -> Result<u64, Misuse> {
+        parse_size(&self.value).ok_or_else(|| self.misuse("a size such as 512M or 4G"))
+    }
+
     fn duration(&self) -> Result<Duration, Misuse> {
         parse_duration(&self.value).ok_or_else(|| self.misuse("a duration such as 60s, 500ms or 5m"))
     }
@@ -282,6 +289,20 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     };
     let ms = figure.parse::<u64>().ok()?.checked_mul(factor_ms)?;
     (ms > 0).then(|| Duration::from_millis(ms))
+}
+
+/// A size in bytes such as `512M`; a bare integer is bytes. `None` for zero too.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (figure, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return None,
+    };
+    figure.parse::<u64>().ok()?.checked_mul(factor).filter(|n| *n > 0)
 }
 
 #[cfg(test)]
@@ -316,6 +337,8 @@ mod tests {
             (vec![("SIM_JOBS", "0")], "SIM_JOBS=0", "from 1 to 64"),
             (vec![("SIM_TRACE", "xml")], "SIM_TRACE=xml", "text, json or polls"),
             (vec![("SIM_WATCHDOG", "fast")], "SIM_WATCHDOG=fast", "a duration"),
+            (vec![("SIM_MEMORY", "much")], "SIM_MEMORY=much", "a size"),
+            (vec![("SIM_MEMORY", "0G")], "SIM_MEMORY=0G", "a size"),
             (vec![("SIM_KEEP_GOING", "yes")], "SIM_KEEP_GOING=yes", "1 or 0"),
             (vec![("SIM_LOG", "kv=loud")], "SIM_LOG=kv=loud", "info,my_crate::part=debug"),
             (vec![("SIM_SEED", "1"), ("SIM_SEEDS", "2")], "SIM_SEED=1", "one of them"),

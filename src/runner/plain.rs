@@ -2,7 +2,8 @@
 //!
 //! For systems other than x86_64 Linux with glibc. The seed decides everything inside the World. What the process brings
 //! along (clocks and entropy that do not go through `tokio`, addresses, statics) is the machine's, and a run that crashes or
-//! hangs takes the others with it. Absent, and refused where it is asked for: tapes, shards, minimisation, traces, the calm run.
+//! hangs takes the others with it. Absent, and refused where it is asked for: tapes, shards, minimisation, traces, the calm run,
+//! limits of memory.
 //! Absent too: the audit and the seeds kept from earlier failures.
 
 use super::orders::{Mode, Orders};
@@ -29,6 +30,7 @@ where
         ("SIM_TRACE", orders.trace.is_some()),
         ("SIM_CALM", orders.calm),
         ("SIM_REVERSE", orders.reverse),
+        ("SIM_MEMORY", orders.memory_bytes.is_some()),
     ];
     if let Some((name, _)) = refused.into_iter().find(|(_, asked)| *asked) {
         return Err(format!(
@@ -94,7 +96,9 @@ mod tests {
     /// looked like one that had passed.
     #[test]
     fn what_a_system_without_hermetic_processes_cannot_do_is_refused_and_what_it_left_out_is_said() {
-        for (name, value) in [("SIM_SHARD", "1/2"), ("SIM_TRACE", "text"), ("SIM_CALM", "1"), ("SIM_TAPE", "x")] {
+        for (name, value) in
+            [("SIM_SHARD", "1/2"), ("SIM_TRACE", "text"), ("SIM_CALM", "1"), ("SIM_TAPE", "x"), ("SIM_MEMORY", "1G")]
+        {
             let said = swept(&[(name, value)], |_| false).expect_err("refused");
             assert!(said.starts_with(name), "{said}");
         }

@@ -411,7 +411,8 @@ fn keep(info: &TestInfo, orders: &Orders, known: &[Regression], failures: &BTree
 pub(super) fn command(verb: &str, info: &TestInfo, seed: u64) -> String {
     // How the program was built, as `cargo sim` was told; without it the defaults.
     let options = std::env::var("SIM_OPTIONS").unwrap_or_default();
-    format!("cargo sim {verb} -p {}{options} {} --seed {seed:#x}", info.package, info.name)
+    let memory = std::env::var("SIM_MEMORY").map(|size| format!(" --memory {size}")).unwrap_or_default();
+    format!("cargo sim {verb} -p {}{options}{memory} {} --seed {seed:#x}", info.package, info.name)
 }
 
 /// The command that runs a run of the test again.

@@ -148,6 +148,9 @@ pub struct TestArgs {
     /// How many seeds run at a time; as many as there are processors unless given
     #[arg(short, long, value_name = "J", allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
+    /// Most memory that a run touches, such as 512M or 4G; in place of what the test says, or 1G
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = size)]
+    pub memory: Option<String>,
     /// Begin no new seed after this time, shared among the tests
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = duration)]
     pub time_budget: Option<Duration>,
@@ -173,6 +176,9 @@ pub struct Run {
     /// The seed, decimal or 0x…
     #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seed)]
     pub seed: u64,
+    /// Most memory that a run touches, such as 512M or 4G; in place of what the test says, or 1G
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = size)]
+    pub memory: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -205,6 +211,9 @@ pub struct AuditArgs {
     /// How many seeds, counted from 0
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub seeds: Option<u64>,
+    /// Most memory that a run touches, such as 512M or 4G; in place of what the test says, or 1G
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = size)]
+    pub memory: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -224,12 +233,13 @@ pub struct BisectArgs {
 
 /// What this program tells a test by its environment, and the flag that people tell it by. What somebody set for the whole shell
 /// gives way: it would change what the command line asks for.
-const DECIDED: [(&str, &str); 14] = [
+const DECIDED: [(&str, &str); 15] = [
     ("SIM_MODE", ""),
     ("SIM_SEED", "seed"),
     ("SIM_SEEDS", "seeds"),
     ("SIM_SHARD", "shard"),
     ("SIM_JOBS", "jobs"),
+    ("SIM_MEMORY", "memory"),
     ("SIM_TIME_BUDGET", "time-budget"),
     ("SIM_KEEP_GOING", "keep-going"),
     ("SIM_TAPE", "tape"),
@@ -331,6 +341,23 @@ impl TestArgs {
         env.extend(self.jobs.map(|j| var("SIM_JOBS", j)));
         env.extend(budget.map(|b| var("SIM_TIME_BUDGET", millis(b))));
         env.extend(self.keep_going.then(|| var("SIM_KEEP_GOING", 1)));
+        env.extend(self.memory.as_ref().map(|m| var("SIM_MEMORY", m)));
+        env
+    }
+}
+
+impl AuditArgs {
+    pub fn environment(&self) -> Environment {
+        let mut env = vec![var("SIM_MODE", "digests")];
+        env.extend(self.seeds.map(|n| var("SIM_SEEDS", n)));
+        env.extend(self.memory.as_ref().map(|m| var("SIM_MEMORY", m)));
+        env
+    }
+
+    /// For a run whose digests differ: everything that happens in it.
+    pub fn looking_into(&self, seed: &str) -> Environment {
+        let mut env = vec![var("SIM_MODE", "replay"), var("SIM_SEED", seed), var("SIM_TRACE", "polls")];
+        env.extend(self.memory.as_ref().map(|m| var("SIM_MEMORY", m)));
         env
     }
 }
@@ -342,6 +369,7 @@ impl ReplayArgs {
             let whole = std::path::absolute(tape).map_err(|e| format!("the tape {}: {e}", tape.display()))?;
             env.push(var("SIM_TAPE", whole.display()));
         }
+        env.extend(self.run.memory.as_ref().map(|m| var("SIM_MEMORY", m)));
         env.extend(self.trace.map(|t| var("SIM_TRACE", format!("{t:?}").to_lowercase())));
         Ok(env)
     }
@@ -350,6 +378,7 @@ impl ReplayArgs {
 impl BisectArgs {
     pub fn environment(&self) -> Environment {
         let mut env = vec![var("SIM_MODE", "bisect"), var("SIM_SEED", self.run.seed), self.run.select.repeated()];
+        env.extend(self.run.memory.as_ref().map(|m| var("SIM_MEMORY", m)));
         env.extend(self.runs.map(|n| var("SIM_BISECT_RUNS", n)));
         env.extend(self.time_budget.map(|t| var("SIM_BISECT_TIME", millis(t))));
         env
@@ -385,6 +414,14 @@ fn shard(text: &str) -> Result<String, String> {
     match parts {
         Some((i, n)) if 1 <= i && i <= n => Ok(text.to_owned()),
         _ => Err("expected I/N with 1 <= I <= N".into()),
+    }
+}
+
+fn size(text: &str) -> Result<String, String> {
+    let figure = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
+    match figure.parse::<u64>() {
+        Ok(n) if n > 0 => Ok(text.to_owned()),
+        _ => Err("expected a size such as 512M or 4G".into()),
     }
 }
 
@@ -509,6 +546,8 @@ mod tests {
             (vec!["test", "--seed-range", "-1..3"], "A..B"),
             (vec!["test", "--time-budget", "-1s"], "a duration"),
             (vec!["test", "--jobs", "-1"], "1..=64"),
+            (vec!["test", "--memory", "-1"], "a size such as 512M"),
+            (vec!["audit", "--memory", "1T"], "a size such as 512M"),
             (vec!["test", "--seeds", "0"], "at least 1"),
             (vec!["test", "--seed-range", "9..3"], "this range is empty"),
             (vec!["test", "--seed-range", "9"], "A..B"),

@@ -19,9 +19,8 @@ type Digests = BTreeMap<String, (String, String)>;
 pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<bool, Refused> {
     let elsewhere = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
     let (mut same, mut differ, mut failed) = (0, 0, 0);
+    let env = args.environment();
     for test in tests {
-        let mut env = vec![("SIM_MODE".to_owned(), "digests".to_owned())];
-        env.extend(args.seeds.map(|n| ("SIM_SEEDS".to_owned(), n.to_string())));
         let Some(first) = digests(test, &test.folder(), &env, interrupt)? else { continue };
         let mut other = env.clone();
         other.extend(other_environment());
@@ -43,7 +42,8 @@ pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<
             let nothing = ("none".to_owned(), "not run".to_owned());
             let (a, b) = (&first[*seed], second.get(*seed).unwrap_or(&nothing));
             say(format_args!("  seed {seed}: digest {} ({}), elsewhere {} ({})", a.0, a.1, b.0, b.1));
-            say(format_args!("    {}", difference(test, elsewhere.path(), seed, interrupt)?));
+            let env = args.looking_into(seed);
+            say(format_args!("    {}", difference(test, elsewhere.path(), &env, interrupt)?));
         }
         same += first.len() - differing.len();
         differ += differing.len();
@@ -76,10 +76,12 @@ fn digests(
 }
 
 /// Where the two runs of a seed part, in words.
-fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) -> Result<String, Refused> {
-    let env: Vec<(String, String)> = [("SIM_MODE", "replay"), ("SIM_SEED", seed), ("SIM_TRACE", "polls")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .to_vec();
+fn difference(
+    test: &Test,
+    elsewhere: &Path,
+    env: &[(String, String)],
+    interrupt: &Interrupt,
+) -> Result<String, Refused> {
     let traced = |folder: &Path, env: &[(String, String)]| -> Result<Vec<String>, Refused> {
         let mut lines = Vec::new();
         run_test_in(test, folder, env, interrupt, &mut |message| {
@@ -91,8 +93,8 @@ fn difference(test: &Test, elsewhere: &Path, seed: &str, interrupt: &Interrupt) 
         })?;
         Ok(lines)
     };
-    let here = traced(&test.folder(), &env)?;
-    let there = traced(elsewhere, &[env.clone(), other_environment()].concat())?;
+    let here = traced(&test.folder(), env)?;
+    let there = traced(elsewhere, &[env, &other_environment()].concat())?;
     let first = here.iter().zip(&there).position(|(a, b)| a != b);
     Ok(match first {
         Some(i) => format!(
