@@ -540,6 +540,21 @@ fn a_sweep_is_of_the_build_that_it_began_with() {
     says(&text(&output), "2 passed, 0 failed");
 }
 
+/// Settings of a profile for the project's tokio by its version, and ours by its name, were two for one package: nothing was built.
+#[test]
+fn settings_of_a_profile_for_one_version_of_tokio_hold() {
+    let project = Project::new("profile");
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ecosystem/runtimes/Cargo.lock");
+    let lock = fs::read_to_string(lock).expect("readable");
+    let version = lock.split("name = \"tokio\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let version = version.expect("it is locked");
+    let exact = TOKIO.replace("\"1\"", &format!("\"={version}\""));
+    let profile = format!("[profile.dev.package.\"tokio@{version}\"]\nopt-level = 1\n");
+    project.file("Cargo.toml", &manifest("app", &format!("{exact}\n{profile}"))).file("src/lib.rs", SLEEPS);
+    let said = accepted(project.command(&["test", "--seeds", "2", "--offline", "--target-dir", &shared_target()]));
+    says(&said, "1 passed, 0 failed");
+}
+
 /// What was found before a refusal was neither counted nor written: the build server's report was an empty file.
 #[test]
 fn what_was_found_before_a_refusal_is_told() {

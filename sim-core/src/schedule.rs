@@ -254,6 +254,7 @@ impl World {
             spawn: Some(task.spawn),
         });
         self.waits_for.set("");
+        self.threads.in_vain.set(0);
         self.count_poll(task.key);
         Some(Begun {
             body: task.body.take(),

@@ -63,8 +63,6 @@ struct Thread {
     waits_for: &'static str,
     /// Yields since it waited for anything else.
     yields: u64,
-    /// Calls that gave nothing since it last let others run.
-    in_vain: u32,
 }
 
 #[derive(Default)]
@@ -85,6 +83,8 @@ pub(crate) struct Threads {
     idle_yields: Cell<u32>,
     /// How many polls there had been at the last of them.
     polls_at_yield: Cell<u64>,
+    /// Calls that gave nothing, in a row, of what runs.
+    pub(crate) in_vain: Cell<u32>,
     /// Whether any thread but the first drew entropy.
     pub(crate) drew_entropy: Cell<bool>,
 }
@@ -101,13 +101,13 @@ impl Threads {
             ended: false,
             waits_for: "",
             yields: 0,
-            in_vain: 0,
         }];
         self.running.set(0);
         self.driver.set(None);
         self.driver_is_idle.set(false);
         self.claimed.set(None);
         self.idle_yields.set(0);
+        self.in_vain.set(0);
         self.drew_entropy.set(false);
         self.stalled.borrow_mut().clear();
     }
@@ -159,7 +159,6 @@ impl World {
                 ended: false,
                 waits_for: "",
                 yields: 0,
-                in_vain: 0,
             });
             ThreadId(list.len() as u32 - 1)
         };
@@ -306,12 +305,11 @@ impl World {
         }
     }
 
-    /// Counts a call of the running thread that gave nothing. Returns how many there were since it last let others run.
+    /// Counts a call that gave nothing. Returns how many there were since another thread, or a task of the World, began to run.
     pub fn count_in_vain(&self) -> u32 {
-        self.threads.list.borrow_mut().get_mut(self.running_thread().0 as usize).map_or(0, |thread| {
-            thread.in_vain = thread.in_vain.saturating_add(1);
-            thread.in_vain
-        })
+        let calls = self.threads.in_vain.get().saturating_add(1);
+        self.threads.in_vain.set(calls);
+        calls
     }
 
     /// Counts a yield.
@@ -544,11 +542,8 @@ impl World {
     }
 
     fn count_switch(&self, id: ThreadId) {
-        let key = {
-            let thread = &mut self.threads.list.borrow_mut()[id.0 as usize];
-            thread.in_vain = 0;
-            thread.key
-        };
+        self.threads.in_vain.set(0);
+        let key = self.threads.list.borrow()[id.0 as usize].key;
         self.count_poll(key);
     }
 

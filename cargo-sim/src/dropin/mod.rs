@@ -107,6 +107,11 @@ pub fn prepare(project: &Metadata, ask: &Ask) -> Result<Option<DropIn>, String> 
 /// Where a project keeps a tokio of its own.
 const OWN: &str = "sim/tokio";
 
+/// Whether `spec` may mean this package and is not its bare name: `tokio@1.54.1`, `tokio:1.54.1`, or an address.
+fn is_other_spec(spec: &str, package: &str) -> bool {
+    spec.strip_prefix(package).is_some_and(|rest| rest.starts_with(['@', ':'])) || spec.contains("://")
+}
+
 /// The packages of the simulator, built first of all while everything waits for them.
 const OURS: [&str; 6] = ["sim", "sim-core", "sim-net", "sim-disk", "sim-libc", "sim-macros"];
 
@@ -304,8 +309,12 @@ impl Preparation<'_> {
     fn arguments(&self, known: &Known) -> Vec<String> {
         let path = toml_edit::Value::from(self.copy().display().to_string());
         let mut arguments = vec!["--config".into(), format!("patch.crates-io.tokio.path={path}")];
+        let specs = self.profile_specs();
         let mut set = |package: &str, what: &str| {
-            arguments.extend(["--config".into(), format!("profile.dev.package.{package}.{what}")]);
+            // Cargo takes no two specs for one package.
+            if !specs.iter().any(|spec| is_other_spec(spec, package)) {
+                arguments.extend(["--config".into(), format!("profile.dev.package.{package}.{what}")]);
+            }
         };
         // Cargo takes what lies in a folder for the user's own and builds it so that an edit costs little. Nobody edits
         // these: built as packages of a registry are, they take a quarter less time.
@@ -318,6 +327,20 @@ impl Preparation<'_> {
         }
         arguments.extend(self.sources(known));
         arguments
+    }
+
+    /// The packages for which the project has settings of a profile, as it names them.
+    fn profile_specs(&self) -> Vec<String> {
+        let root = &self.project.workspace_root;
+        let files = [root.join("Cargo.toml"), root.join(".cargo/config.toml"), root.join(".cargo/config")];
+        let tables =
+            files.iter().filter_map(|path| fs::read_to_string(path).ok()?.parse::<toml_edit::DocumentMut>().ok());
+        let packages = |table: toml_edit::DocumentMut| -> Option<Vec<String>> {
+            let profiles = table.get("profile")?.as_table_like()?;
+            let packages = profiles.iter().filter_map(|(_, profile)| profile.get("package")?.as_table_like());
+            Some(packages.flat_map(|packages| packages.iter().map(|(spec, _)| spec.to_owned())).collect())
+        };
+        tables.filter_map(packages).flatten().collect()
     }
 
     /// Where cargo looks for packages, if that is not where the project says.

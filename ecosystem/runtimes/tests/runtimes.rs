@@ -81,3 +81,26 @@ async fn a_timer_of_a_thread_is_in_time_on_a_machine_that_reads_the_clock(sim: S
     let took = sim.node("server").run(program).await;
     assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }
+
+/// Machines look at sockets in vain, each once. Where there had been a thread, that was counted for all of them together, and the
+/// virtual clock went on in the midst of a machine's turn.
+#[sim::test(seeds = 20)]
+async fn who_looks_in_vain_shifts_nobodys_time(sim: Sim) {
+    sim.node("server").run(async { tokio::task::spawn_blocking(|| ()).await.expect("it does not panic") }).await;
+    let machines = (0..70).map(|i| sim.node(format!("m{i}")));
+    let programs: Vec<_> = machines
+        .map(|machine| {
+            machine.run(async {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a free port");
+                socket.set_nonblocking(true).expect("a socket");
+                let began = tokio::time::Instant::now();
+                socket.recv(&mut [0; 8]).expect_err("nothing comes");
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                began.elapsed()
+            })
+        })
+        .collect();
+    for program in programs {
+        assert_eq!(program.await, std::time::Duration::from_millis(1));
+    }
+}
