@@ -540,6 +540,17 @@ fn a_sweep_is_of_the_build_that_it_began_with() {
     says(&text(&output), "2 passed, 0 failed");
 }
 
+/// The second runs of an audit were made in an empty folder: a test that reads a file of its package failed in them.
+#[test]
+fn an_audit_runs_elsewhere_and_finds_what_lies_beside_a_test() {
+    let project = Project::new("audited");
+    let reads = SLEEPS.replace("    tokio", "    assert_eq!(std::fs::read_to_string(\"data/own\").unwrap(), \"own\");\n    assert_eq!(std::fs::read_to_string(\"../beside\").unwrap(), \"beside\");\n    tokio");
+    project.file("Cargo.toml", &manifest("app", TOKIO)).file("src/lib.rs", &reads);
+    project.file("data/own", "own").file("../beside", "beside");
+    let audit = ["audit", "--seeds", "3", "--offline", "--target-dir", &shared_target()];
+    says(&accepted(project.command(&audit)), "seeds=3 same=3 differ=0 failed=0");
+}
+
 /// Settings of a profile for the project's tokio by its version, and ours by its name, were two for one package: nothing was built.
 #[test]
 fn settings_of_a_profile_for_one_version_of_tokio_hold() {

@@ -66,8 +66,13 @@ pub struct MemoryLimit {
 
 impl MemoryLimit {
     fn verdict(&self) -> Option<Verdict> {
-        let limit = || format!("{} MiB", self.most >> 20);
-        ((self.peak)() > self.most).then(|| Verdict::Limit { what: "memory", limit: limit() })
+        ((self.peak)() > self.most).then(|| MemoryLimit::passed(self.most))
+    }
+
+    /// The verdict on a run that used more than `most` bytes.
+    pub fn passed(most: u64) -> Verdict {
+        let limit = if most < 1 << 20 { format!("{most} bytes") } else { format!("{} MiB", most >> 20) };
+        Verdict::Limit { what: "memory", limit }
     }
 }
 

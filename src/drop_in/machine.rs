@@ -126,17 +126,20 @@ impl House {
         }
         let mut i = 0;
         loop {
-            // One at a time: a resident may admit others.
+            // One at a time: a resident may admit others, or evict some.
             let Some(resident) = self.residents.borrow().get(i).cloned() else { return any };
             i += 1;
             if !take(&resident.woken.flag) {
                 continue;
             }
             any = true;
-            if resident.poll(cx.waker()) {
-                i -= 1;
-                self.residents.borrow_mut().retain(|other| !Rc::ptr_eq(other, &resident));
+            let is_done = resident.poll(cx.waker());
+            let mut residents = self.residents.borrow_mut();
+            let at = residents.iter().position(|other| Rc::ptr_eq(other, &resident));
+            if let Some(at) = at.filter(|_| is_done) {
+                residents.remove(at);
             }
+            i = at.map_or(0, |at| at + usize::from(!is_done));
         }
     }
 }

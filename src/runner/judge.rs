@@ -2,7 +2,7 @@
 
 use super::child::{Bare, Heard, TRACE_MARK, hear};
 use crate::report::Report;
-use sim_core::Verdict;
+use sim_core::{MemoryLimit, Verdict};
 use sim_libc::process::{Ended, Exit, NoteKind};
 
 /// A child that ended, as the parent keeps it.
@@ -70,8 +70,7 @@ pub(super) fn judge(ended: &Ended<'_>, frame: &Frame<'_>) -> Finished {
 fn verdict_of(ended: &Ended<'_>, frame: &Frame<'_>) -> Verdict {
     let crashed = |how: String| Verdict::Crashed { how };
     if ran_out_of_memory(ended) {
-        let limit = format!("{} MiB", frame.memory_bytes >> 20);
-        return Verdict::Limit { what: "memory", limit };
+        return MemoryLimit::passed(frame.memory_bytes);
     }
     if let Some(note) = &ended.note {
         let task = note.task.to_owned();

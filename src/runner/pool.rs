@@ -38,8 +38,9 @@ pub(super) struct Pool {
     shared: PathBuf,
     /// How long a job is waited for while none of ours runs: first without a word, then for good.
     patience: [Duration; 2],
-    /// What is said meanwhile.
+    /// What is said meanwhile, once.
     lines: Lines,
+    has_waited: bool,
     held: Vec<(JobSlot, Instant)>,
     /// Which slot's output is wanted.
     printed: Vec<bool>,
@@ -73,6 +74,7 @@ impl Pool {
             shared,
             patience: PATIENCE,
             lines,
+            has_waited: false,
             held,
             printed,
         }
@@ -128,8 +130,10 @@ impl Pool {
         let [quiet, patience] = self.patience;
         let mut job = job_slots(&self.shared, self.jobs, if idle { quiet } else { Duration::ZERO });
         if idle && matches!(job, Ok(None)) {
-            self.lines.say(format!("sim: test={} waits for a job: {}", self.test, self.holders()));
-            self.lines.flush();
+            if !std::mem::replace(&mut self.has_waited, true) {
+                self.lines.say(format!("sim: test={} waits for a job: {}", self.test, self.holders()));
+                self.lines.flush();
+            }
             job = job_slots(&self.shared, self.jobs, patience);
         }
         match job {

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// instead, and one without a tokio as it is; which way was taken is said in one line.
 #[command(name = "cargo sim", bin_name = "cargo sim", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit status: 0 clean, 1 a run failed or a file could not be written,\n2 misuse (nothing was run or written), 130 interrupted.\n\n\
+    after_help = "Exit status: 0 clean, 1 a run failed or a file could not be written,\n2 misuse (and nothing failed before), 130 interrupted.\n\n\
 Examples:\n  cargo sim test                          every test, as many seeds as each asks for\n  \
 cargo sim test lost_writes --seeds 10000\n  cargo sim replay lost_writes --seed 0x2a --trace text\n  \
 cargo sim bisect lost_writes --seed 0x2a"
@@ -418,11 +418,17 @@ fn shard(text: &str) -> Result<String, String> {
 }
 
 fn size(text: &str) -> Result<String, String> {
-    let figure = text.strip_suffix(['K', 'M', 'G']).unwrap_or(text);
-    match figure.parse::<u64>() {
-        Ok(n) if n > 0 => Ok(text.to_owned()),
-        _ => Err("expected a size such as 512M or 4G".into()),
-    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (figure, unit) = text.split_at(digits);
+    let factor: Option<u64> = match unit {
+        "" => Some(1),
+        "K" => Some(1 << 10),
+        "M" => Some(1 << 20),
+        "G" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = factor.and_then(|factor| figure.parse::<u64>().ok()?.checked_mul(factor)).filter(|n| *n > 0);
+    bytes.map(|_| text.to_owned()).ok_or_else(|| "expected a size such as 512M or 4G, below 2^64 bytes".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -548,6 +554,7 @@ mod tests {
             (vec!["test", "--jobs", "-1"], "1..=64"),
             (vec!["test", "--memory", "-1"], "a size such as 512M"),
             (vec!["audit", "--memory", "1T"], "a size such as 512M"),
+            (vec!["audit", "--memory", "99999999999G"], "below 2^64 bytes"),
             (vec!["test", "--seeds", "0"], "at least 1"),
             (vec!["test", "--seed-range", "9..3"], "this range is empty"),
             (vec!["test", "--seed-range", "9"], "A..B"),

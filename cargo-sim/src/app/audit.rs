@@ -8,7 +8,11 @@ use super::say::say;
 use super::select::Test;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 /// Seeds whose difference is looked into, per test.
 const MOST_SHOWN: usize = 3;
@@ -17,22 +21,24 @@ const MOST_SHOWN: usize = 3;
 type Digests = BTreeMap<String, (String, String)>;
 
 pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<bool, Refused> {
-    let elsewhere = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+    let temporary = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
     let (mut same, mut differ, mut failed) = (0, 0, 0);
     let env = args.environment();
     for test in tests {
         let Some(first) = digests(test, &test.folder(), &env, interrupt)? else { continue };
+        let elsewhere = twin(&test.folder(), temporary.path()).map_err(|e| format!("no temporary folder: {e}"))?;
         let mut other = env.clone();
         other.extend(other_environment());
-        let Some(second) = digests(test, elsewhere.path(), &other, interrupt)? else { continue };
+        let Some(second) = digests(test, &elsewhere, &other, interrupt)? else { continue };
         if interrupt.is_pressed() {
             say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
             break;
         }
-        failed += first.values().filter(|(_, verdict)| verdict != "passed").count();
+        let bad = first.values().filter(|(_, verdict)| verdict != "passed").count();
+        failed += bad;
         let differing: Vec<&String> = first.iter().filter(|(s, d)| second.get(*s) != Some(d)).map(|(s, _)| s).collect();
         say(format_args!(
-            "sim: test={} seeds={} same={} differ={}",
+            "sim: test={} seeds={} same={} differ={} failed={bad}",
             test.full,
             first.len(),
             first.len() - differing.len(),
@@ -43,7 +49,7 @@ pub fn audit(tests: &[Test], args: &AuditArgs, interrupt: &Interrupt) -> Result<
             let (a, b) = (&first[*seed], second.get(*seed).unwrap_or(&nothing));
             say(format_args!("  seed {seed}: digest {} ({}), elsewhere {} ({})", a.0, a.1, b.0, b.1));
             let env = args.looking_into(seed);
-            say(format_args!("    {}", difference(test, elsewhere.path(), &env, interrupt)?));
+            say(format_args!("    {}", difference(test, &elsewhere, &env, interrupt)?));
         }
         same += first.len() - differing.len();
         differ += differing.len();
@@ -56,6 +62,32 @@ pub(super) fn other_environment() -> Vec<(String, String)> {
     [("SIM_REVERSE", "1".to_owned()), ("SIM_JOBS", "1".to_owned()), ("AUDIT_PADDING", "x".repeat(3000))]
         .map(|(k, v)| (k.to_owned(), v))
         .to_vec()
+}
+
+/// Levels above a package's folder that its twin has, too: what a test reads by a relative path is mostly in its workspace.
+const LEVELS: usize = 3;
+
+/// A folder with another path than `folder`, in which and around which the same is found.
+fn twin(folder: &Path, under: &Path) -> io::Result<PathBuf> {
+    let Some((parent, name)) = folder.parent().zip(folder.file_name()) else { return Ok(under.to_owned()) };
+    let mut levels: Vec<&Path> = parent.ancestors().take(LEVELS).collect();
+    levels.reverse();
+    let mut at = under.join("elsewhere");
+    let _of_the_last_test = fs::remove_dir_all(&at);
+    for (i, level) in levels.iter().enumerate() {
+        let inner = levels.get(i + 1).and_then(|inner| inner.file_name()).unwrap_or(name);
+        links(level, &at, Some(inner))?;
+        at.push(inner);
+    }
+    links(folder, &at, None)?;
+    Ok(at)
+}
+
+/// Makes `to`, with a link in it for each entry of `from` but `omitted`. What may not be listed has none.
+fn links(from: &Path, to: &Path, omitted: Option<&OsStr>) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    let entries = fs::read_dir(from).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    entries.filter(|name| Some(&**name) != omitted).try_for_each(|name| symlink(from.join(&name), to.join(&name)))
 }
 
 /// Runs a test's seeds; `None` for a plain test.

@@ -180,6 +180,7 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
             }
             Ended::Interrupted => {
                 say(format_args!("cargo sim: interrupted in {}; what was found so far:", test.full));
+                output.say_failures();
                 interrupted = true;
                 output.ended(test, began.elapsed(), Some("interrupted"));
                 break;
@@ -193,5 +194,13 @@ fn sweep(tests: &[Test], args: &args::TestArgs, output: &mut Output, interrupt: 
         (None, false) => "",
     };
     say(format_args!("{passed} passed, {failed} failed{cut_short}; {seeds} seeds, {bad} of them failed"));
-    refused.map_or(Ok(failed == 0), Err)
+    match refused {
+        // What failed says more than what is misunderstood.
+        Some(Refused(message)) if failed > 0 => {
+            warn(message);
+            Ok(false)
+        }
+        Some(refused) => Err(refused),
+        None => Ok(failed == 0),
+    }
 }

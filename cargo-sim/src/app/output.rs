@@ -11,6 +11,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Failing runs that are said of a test that was interrupted.
+const MOST_SAID: usize = 10;
+
 pub struct Output {
     json: Option<(PathBuf, BufWriter<File>)>,
     junit: Option<(PathBuf, File)>,
@@ -86,6 +89,14 @@ impl Output {
             failures.push(why.to_owned());
         }
         self.cases.push(Case { krate: test.binary.krate.clone(), name: test.name.clone(), took, failures });
+    }
+
+    /// Says how the runs of the running test failed that are known by now: it cannot say it itself.
+    pub fn say_failures(&self) {
+        self.failures.iter().take(MOST_SAID).for_each(say);
+        if self.failures.len() > MOST_SAID {
+            say(format_args!("… and {} more", self.failures.len() - MOST_SAID));
+        }
     }
 
     pub fn clear_bar(&mut self) {

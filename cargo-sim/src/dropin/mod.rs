@@ -371,7 +371,9 @@ impl Preparation<'_> {
             files::write(&path, text.as_bytes()).map_err(told)?;
         }
         let graph = metadata(Some(&self.manifest()), &self.ask.resolving()).map_err(|cargo| {
+            let is_fetched = ["network", "offline", "download", "registry"].iter().any(|word| cargo.contains(word));
             let remedy = match (&lock, self.ask.offline) {
+                _ if !is_fetched => "`cargo test` cannot resolve this project either",
                 (None, true) => {
                     "there is no Cargo.lock: run `cargo generate-lockfile` and `cargo fetch` once with a network"
                 }
