@@ -409,6 +409,71 @@ fn tasks_of_workers_and_of_a_local_set_change_places_under_some_seeds() {
     says(&said, " of localhost (app::says) is ready, and the next");
 }
 
+/// Tasks that look whether any are left and take one in the next step: too many are taken if another comes in between.
+const OVERSELLS: &str = r#"
+use std::sync::Arc;
+use tokio::sync::RwLock;
+
+async fn sells() {
+    let left = Arc::new(RwLock::new(4));
+    let buys = |left: Arc<RwLock<u32>>| async move {
+        let have = *left.read().await;
+        if have > 0 {
+            *left.write().await = have - 1;
+        }
+        have > 0
+    };
+    let tasks = [0; 8].map(|_| tokio::spawn(buys(left.clone())));
+    let mut sold = 0;
+    for task in tasks {
+        sold += u32::from(task.await.unwrap());
+    }
+    assert_eq!(sold, 4, "oversold");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn workers() {
+    sells().await
+}
+
+#[tokio::test]
+async fn one_thread() {
+    sells().await
+}
+"#;
+
+/// Workers changed places only before they polled a task, and nothing came between the steps of one poll. A check in one step
+/// and the act in the next, each under a lock, passed under every seed; on the real tokio one run in a hundred fails.
+#[test]
+fn a_worker_is_preempted_between_two_steps_of_a_poll_under_some_seeds() {
+    let project = Project::new("oversells");
+    let tokio = TOKIO.replace("\"rt\"", "\"rt-multi-thread\", \"sync\"");
+    project.file("Cargo.toml", &manifest("app", &tokio)).file("src/lib.rs", OVERSELLS);
+    let sweep = || {
+        let mut test = project.command(&["test", "--seeds", "100", "--keep-going", "--offline"]);
+        text(&test.args(["--target-dir", &shared_target()]).output().expect("it starts"))
+    };
+    let said = sweep();
+    says(&said, "oversold");
+    let line = |name| said.lines().find(|l| l.starts_with(&format!("sim: test=app::{name} seeds=100"))).expect(&said);
+    assert!(!line("workers").contains("failed=0 ") && !line("workers").contains("passed=0 "), "{}", line("workers"));
+    assert!(line("one_thread").contains("passed=100 failed=0 "), "{}", line("one_thread"));
+    let verdicts = |said: &str| -> Vec<String> {
+        let failed = said.lines().filter(|l| l.starts_with("sim: test=app::workers seed=0x"));
+        let mut failed: Vec<_> = failed.filter_map(|l| Some(l.split_once(" virtual=")?.0.to_owned())).collect();
+        failed.sort();
+        failed.dedup();
+        failed
+    };
+    assert_eq!(verdicts(&said), verdicts(&sweep()), "the same seeds fail in the same way");
+    // It begins with the calm run, which passes.
+    let command = said.lines().find(|l| l.contains("cargo sim bisect") && l.contains("app::workers")).expect(&said);
+    let seed = command.rsplit(' ').next().expect("a seed");
+    let mut bisect = project.command(&["bisect", "app::workers", "--seed", seed, "--offline"]);
+    let said = text(&bisect.args(["--target-dir", &shared_target()]).output().expect("it starts"));
+    says(&said, " of localhost (app::sells) loses its processor, and goes on after");
+}
+
 #[test]
 fn a_former_tokio_beside_the_operated_one_is_named() {
     let project = Project::new("two-majors");

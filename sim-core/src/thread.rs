@@ -7,7 +7,7 @@
 //! Tasks are polled by the thread that called [`World::block_on`], the *driver*. While it is blocked inside a poll, threads
 //! and events go on, tasks wait for it. A thread that finds a task ready and the driver idle lets the driver run.
 
-use crate::choices::{Address, Law, Stream};
+use crate::choices::{Address, Law, Ratio, Stream};
 use crate::events::Due;
 use crate::hash;
 use crate::node::{GroupId, NodeId, State};
@@ -394,9 +394,24 @@ impl World {
     /// Asks how many later wakes may pass the `n`th wake of what `key` names. For owners of ready entries or queues of
     /// their own: a tokio runtime asks for each of its tasks.
     pub fn ask_hold(&self, key: u64, n: u32, node: NodeId) -> u64 {
-        let Some(p) = self.scheduler.borrow().hold().filter(|_| node != NodeId::OUTSIDE) else { return 0 };
+        let Some(p) = self.scheduler.borrow().hold() else { return 0 };
+        self.ask_wakes(p, "hold", key, n, node)
+    }
+
+    /// Asks how many wakes pass the running thread before it goes on with the task that `key` names, for
+    /// [`hold_thread`](Self::hold_thread). There are many such places between two wakes, and mostly one is enough to show a race:
+    /// so it happens to a quarter of those that a hold would.
+    pub fn ask_preemption(&self, key: u64, n: u32, node: NodeId) -> u64 {
+        let Some(p) = self.scheduler.borrow().hold() else { return 0 };
+        self.ask_wakes(Ratio::new(p.num(), 4 * p.den()), "preemption", key, n, node)
+    }
+
+    fn ask_wakes(&self, p: Ratio, what: &'static str, key: u64, n: u32, node: NodeId) -> u64 {
+        if node == NodeId::OUTSIDE {
+            return 0;
+        }
         let at = Address { stream: Stream::SCHEDULE, key, n };
-        self.core.borrow_mut().choices.ask(at, Law::Rare { p, max: MAX_HOLD }, "hold", self.now(), node)
+        self.core.borrow_mut().choices.ask(at, Law::Rare { p, max: MAX_HOLD }, what, self.now(), node)
     }
 
     /// The thread that runs next, if `me` does not: `me` itself when it has been woken. Time passes while nothing is ready.

@@ -21,7 +21,7 @@ pub use sim_libc::sockets::{
     Ahead, Event, Idle, Moment, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step,
     unparks, work_begins, work_ends,
 };
-pub use task::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
+pub use task::{Acting, Preemptible, Queue, Tag, breathe, draw, generator_seed, on, preemption_point};
 
 use std::sync::OnceLock;
 

@@ -79,6 +79,10 @@ fn event(d: &Deviation) -> String {
     match d.what.as_str() {
         "hold" if value == 1 => format!("{} is ready, and the next wake passes it", about("a task")),
         "hold" => format!("{} is ready, and the next {value} wakes pass it", about("a task")),
+        "preemption" if value == 1 => {
+            format!("{} loses its processor, and goes on after the next wake", about("a task"))
+        }
+        "preemption" => format!("{} loses its processor, and goes on after {value} wakes", about("a task")),
         "slow task" => format!("{} is slow: {} wakes pass each of its own", about("a task"), 1u64 << value.min(63)),
         "select! branch" => format!("select! in {} looks at its branch {} first", about("a task"), value + 1),
         // The kind is in the lowest two bits (sim-net, `Fate`).
@@ -149,6 +153,10 @@ mod tests {
             (
                 words("hold", "kv::serve", 31, "kv1"),
                 "at 3.214 s, node kv1: kv::serve is ready, and the next 31 wakes pass it",
+            ),
+            (
+                words("preemption", "kv::serve", 2, "kv1"),
+                "at 3.214 s, node kv1: kv::serve loses its processor, and goes on after 2 wakes",
             ),
             (
                 words("planned fault", "2500ms one-way a b | c for 1s", 7, ""),

@@ -58,8 +58,8 @@ impl<S: 'static> Notified<S> {
 }
 
 impl<S: Schedule> LocalNotified<S> {
-    pub(crate) fn sim_hold_thread(&self) {
-        self.task.header().sim.hold_thread();
+    pub(crate) fn sim_hold_thread(&self) -> crate::__sim::Preemptible {
+        self.task.header().sim.hold_thread()
     }
 
     /// Runs the task.
@@ -117,7 +117,7 @@ impl<S: Schedule> LocalNotified<S> {
         file: "runtime/scheduler/multi_thread/worker.rs",
         anchor: "        // Make the core available to the runtime context",
         replace: "\
-        task.sim_hold_thread();
+        let _preemptible = task.sim_hold_thread();
         // Make the core available to the runtime context",
     },
     Hunk {
@@ -126,7 +126,17 @@ impl<S: Schedule> LocalNotified<S> {
         anchor: "                let task = self.worker.handle.shared.owned.assert_owner(task);\n",
         replace: "\
                 let task = self.worker.handle.shared.owned.assert_owner(task);
-                task.sim_hold_thread();
+                let _preemptible = task.sim_hold_thread();
+",
+    },
+    // What locks, channels, semaphores and sockets do first.
+    Hunk {
+        name: "a point where a worker may lose its processor",
+        file: "task/coop/mod.rs",
+        anchor: "fn poll_proceed(cx: &mut Context<'_>) -> Poll<RestoreOnPending> {\n",
+        replace: "\
+fn poll_proceed(cx: &mut Context<'_>) -> Poll<RestoreOnPending> {
+        crate::__sim::preemption_point();
 ",
     },
     Hunk {
@@ -852,6 +862,9 @@ fn sim_globals_of_the_process() -> &'static Globals",
         replace: "crate::__sim::handle_signal(signal, move || action(globals, signal))",
     },
 ];
+
+/// Where versions before a file moved have it: its path in `src` as the hunks call it, its former one.
+pub const MOVED: &[(&str, &str)] = &[("task/coop/mod.rs", "runtime/coop.rs")];
 
 /// Files that are added: path in `src`, text.
 pub const ADDED: &[(&str, &str)] = &[("__sim.rs", include_str!("glue/__sim.rs"))];

@@ -5,7 +5,7 @@
 //! examples stay behind, and so do its dev-dependencies.
 
 use super::files::{Wish, Wishes, bring_about};
-use super::hunks::{ADDED, HUNKS, TESTED};
+use super::hunks::{ADDED, HUNKS, MOVED, TESTED};
 use super::vendor::{self, Texts};
 use crate::metadata::Package;
 use std::fs;
@@ -106,7 +106,9 @@ impl Source {
         };
         for hunk in HUNKS {
             let missing = || refused(format!("`{}` does not fit: there is no file src/{}", hunk.name, hunk.file));
-            let text = texts.get_mut(Path::new(hunk.file)).ok_or_else(missing)?;
+            let moved = MOVED.iter().filter(|(now, _)| *now == hunk.file).map(|(_, before)| *before);
+            let file = std::iter::once(hunk.file).chain(moved).map(Path::new).find(|file| texts.contains_key(*file));
+            let text = file.and_then(|file| texts.get_mut(file)).ok_or_else(missing)?;
             *text = hunk.apply(text).map_err(refused)?;
         }
         texts.extend(ADDED.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())));

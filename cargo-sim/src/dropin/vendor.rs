@@ -27,7 +27,7 @@ pub fn both(mut real: Texts, mut operated: Texts) -> Result<Texts, String> {
             let relative = variant.strip_prefix(stands.parent().unwrap_or(Path::new(""))).unwrap_or(variant);
             let text = texts.get_mut(&parent).ok_or_else(|| format!("tokio has no src/{}", parent.display()))?;
             *text = choose(text, &name, relative)
-                .ok_or_else(|| format!("src/{} does not name its module {name} once", parent.display()))?;
+                .ok_or_else(|| format!("src/{} does not name its module {name}", parent.display()))?;
         }
     }
     if let (Some(old), Some(new)) = (real.get_mut(lib), operated.remove(lib)) {
@@ -67,16 +67,14 @@ fn named_by(path: &Path, all: &Texts) -> Result<(PathBuf, String), String> {
     parent.map(|parent| (parent, name)).ok_or_else(|| format!("nobody names src/{}", path.display()))
 }
 
-/// A text whose `mod name;` is another file while the feature is on.
+/// A text whose `mod name;` is another file while the feature is on. It may stand there for several conditions.
 fn choose(text: &str, name: &str, file: &Path) -> Option<String> {
     let item = format!("mod {name};");
     let names = |line: &&str| {
         let line = line.trim();
         line == item || (line.starts_with("pub") && line.ends_with(&format!(" {item}")))
     };
-    if text.lines().filter(names).count() != 1 {
-        return None;
-    }
+    text.lines().find(names)?;
     let line = |line: &str| {
         if !names(&line) {
             return format!("{line}\n");
@@ -127,7 +125,10 @@ mod tests {
     fn a_changed_file_stands_there_twice_and_its_module_chooses() {
         let real = texts(&[
             ("lib.rs", "#![allow(x)]\nmod rt;\n"),
-            ("rt/mod.rs", "cfg_rt! {\n    pub(crate) mod task;\n    mod park;\n}\n"),
+            (
+                "rt/mod.rs",
+                "cfg_rt! {\n    pub(crate) mod task;\n    mod park;\n}\ncfg_not_rt! {\n    pub mod park;\n}\n",
+            ),
             ("rt/task.rs", "mod core;\nwas()\n"),
             ("rt/task/core.rs", "core()\n"),
             ("rt/park.rs", "park()\n"),
@@ -148,7 +149,9 @@ mod tests {
         assert_eq!(text("__sim.rs"), Some("glue()\n"));
         let names = text("rt/mod.rs").expect("is there");
         assert!(names.contains("path = \"task/mod_sim.rs\")]\n    pub(crate) mod task;"), "{names}");
-        assert!(names.contains("path = \"park_sim.rs\")]\n    mod park;"), "{names}");
+        for item in ["mod park;", "pub mod park;"] {
+            assert!(names.contains(&format!("path = \"park_sim.rs\")]\n    {item}")), "{names}");
+        }
         let lib = text("lib.rs").expect("is there");
         assert!(
             lib.starts_with("#![allow(x)]\nmacro_rules!") && lib.contains("{\npub mod __sim;\n}\nmod rt;\n"),

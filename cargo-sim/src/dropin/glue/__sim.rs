@@ -3,7 +3,7 @@
 #![allow(missing_docs, unreachable_pub, unused_imports, missing_debug_implementations)]
 
 pub use ::sim::drop_in::of_incarnation;
-pub use ::sim::drop_in::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
+pub use ::sim::drop_in::{Acting, Preemptible, Queue, Tag, breathe, draw, generator_seed, on, preemption_point};
 pub use ::sim::drop_in::{Event, Moment, Rest, Timers, events, is_drained, nothing_is_drained, work_begins, work_ends};
 pub use ::sim::drop_in::{is_stepped, parks, unparks};
 
