@@ -474,6 +474,66 @@ fn a_worker_is_preempted_between_two_steps_of_a_poll_under_some_seeds() {
     says(&said, " of localhost (app::sells) loses its processor, and goes on after");
 }
 
+/// Two tasks that take two locks in opposite orders, and one that has ended; and a std thread that waits for ever.
+const DEADLOCKS: &str = r#"
+#![cfg(test)]
+use std::sync::{Arc, Mutex as StdMutex};
+use tokio::sync::Mutex;
+use tokio::task::yield_now;
+
+async fn left_then_right(left: Arc<Mutex<()>>, right: Arc<Mutex<()>>) {
+    let _left = left.lock().await;
+    yield_now().await;
+    let _right = right.lock().await;
+}
+
+async fn right_then_left(left: Arc<Mutex<()>>, right: Arc<Mutex<()>>) {
+    let _right = right.lock().await;
+    yield_now().await;
+    let _left = left.lock().await;
+}
+
+async fn ends() {}
+
+#[tokio::test]
+async fn tasks() {
+    let (left, right) = (Arc::default(), Arc::default());
+    let ended = tokio::spawn(ends());
+    let one = tokio::spawn(left_then_right(Arc::clone(&left), Arc::clone(&right)));
+    let other = tokio::spawn(right_then_left(left, right));
+    one.await.unwrap();
+    other.await.unwrap();
+    ended.await.unwrap();
+}
+
+#[test]
+fn threads() {
+    let lock = Arc::new(StdMutex::new(()));
+    let _held = lock.lock().unwrap();
+    let other = lock.clone();
+    std::thread::spawn(move || drop(other.lock())).join().unwrap();
+}
+"#;
+
+/// The report named the thread of the test's runtime, which waited in epoll_wait, and none of the tasks.
+#[test]
+fn a_deadlock_names_the_tasks_and_the_threads() {
+    let project = Project::new("deadlocks");
+    let tokio = TOKIO.replace("\"rt\"", "\"rt\", \"sync\"");
+    project.file("Cargo.toml", &manifest("app", &tokio)).file("src/lib.rs", DEADLOCKS);
+    let mut test = project.command(&["test", "--seeds", "20", "--offline", "--target-dir", &shared_target()]);
+    let said = text(&test.output().expect("it starts"));
+    says(
+        &said,
+        "\n    localhost: tokio task app::left_then_right has not ended\
+         \n    localhost: tokio task app::right_then_left has not ended\
+         \n    localhost: thread 0 (main) waits for ",
+    );
+    says(&said, "\n    localhost: thread 1 (tasks) waits for ");
+    assert!(!said.contains("app::ends"), "it has ended: {said}");
+    says(&said, "\n    localhost: thread 2 (unnamed) waits for ");
+}
+
 #[test]
 fn a_former_tokio_beside_the_operated_one_is_named() {
     let project = Project::new("two-majors");

@@ -19,6 +19,7 @@ pub mod choices;
 mod clock;
 pub mod device;
 pub mod events;
+mod guests;
 pub mod hash;
 mod instant;
 pub mod join;

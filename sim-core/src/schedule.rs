@@ -94,7 +94,7 @@ impl fmt::Display for Spawn {
 
 /// A type's name as a reader knows it. `{{closure}}` is how the compiler calls an async block, a box says where it lies: left is
 /// the function around it.
-fn readable(name: &str) -> String {
+pub(crate) fn readable(name: &str) -> String {
     name.replace("::{{closure}}", "").replace("core::pin::Pin<alloc::boxed::Box<", "Pin<Box<")
 }
 
@@ -366,7 +366,7 @@ impl World {
         self.actor.set(Actor::NOBODY);
     }
 
-    /// One line for each living task and what it waits for.
+    /// One line for each living task and thread and what it waits for.
     pub(crate) fn blocked(&self) -> Vec<String> {
         let scheduler = self.scheduler.borrow();
         let nodes = self.nodes.borrow();
@@ -380,7 +380,7 @@ impl World {
         };
         let tasks: Vec<String> = scheduler.tasks.iter().map(line).collect();
         drop((scheduler, nodes));
-        tasks.into_iter().chain(self.blocked_threads()).collect()
+        tasks.into_iter().chain(self.waiting_guests()).chain(self.blocked_threads()).collect()
     }
 
     /// How many tasks live.
@@ -434,19 +434,6 @@ impl World {
         let mut core = self.core.borrow_mut();
         core.choices.name_key(at.key, || actor.spawn.map(|s| s.to_string()).unwrap_or_default());
         core.choices.ask(at, Law::Below(branches as u64), "select! branch", self.now(), actor.node) as u32
-    }
-
-    /// The stable identity of a new thing of this sort that whoever acts makes; `of` is the type that readers know it by.
-    pub fn child_key(&self, sort: &'static str, of: &'static str) -> u64 {
-        let actor = self.actor.get();
-        // The key of whoever acts tells its machine, too.
-        let maker = if actor.key == 0 { self.place_key(actor.node) } else { actor.key };
-        let family = hash::key(&[maker, 6]);
-        let n = self.next_orphan(family);
-        let key = hash::key(&[family, n as u64]);
-        let name = || format!("{sort} {n} of {} ({})", self.node_name(actor.node), readable(of));
-        self.core.borrow_mut().choices.name_key(key, name);
-        key
     }
 
     /// Something of this key, which is no task of this executor, is polled: it acts, and the poll is counted. Returns who

@@ -120,6 +120,11 @@ impl Threads {
     }
 }
 
+/// As `thread 1 (name)`.
+fn titled(id: u32, name: &str) -> String {
+    format!("thread {id} ({})", if name.is_empty() { "unnamed" } else { name })
+}
+
 /// While a `block_on` lasts: who drives.
 pub(crate) struct Driving<'a>(&'a Threads);
 
@@ -162,7 +167,7 @@ impl World {
             });
             ThreadId(list.len() as u32 - 1)
         };
-        self.core.borrow_mut().choices.name_key(key, || format!("thread {} ({name})", id.0));
+        self.core.borrow_mut().choices.name_key(key, || titled(id.0, name));
         self.wake_thread(id);
         id
     }
@@ -332,7 +337,7 @@ impl World {
     /// As `thread 1 (name)`.
     pub(crate) fn describe_thread(&self, id: ThreadId) -> String {
         let list = self.threads.list.borrow();
-        format!("thread {} ({})", id.0, list.get(id.0 as usize).map_or("", |thread| &thread.name))
+        titled(id.0, list.get(id.0 as usize).map_or("", |thread| &thread.name))
     }
 
     /// Whether anything is ready to run beside the running thread.
@@ -598,7 +603,7 @@ impl World {
         let waiting = list.iter().enumerate().filter(|(_, t)| !t.ended && !t.waits_for.is_empty());
         let line = |(i, t): (usize, &Thread)| {
             let waits = if t.queued { "to go on: its node is paused" } else { t.waits_for };
-            format!("{}: thread {i} ({}) waits for {waits}", nodes[t.node.0 as usize].name, t.name)
+            format!("{}: {} waits for {waits}", nodes[t.node.0 as usize].name, titled(i as u32, &t.name))
         };
         waiting.map(line).collect()
     }

@@ -7,6 +7,7 @@
 use crate::choices::{Choices, Entropy, Law, Ratio, Stream};
 use crate::device::{Device, DeviceCx, DeviceId};
 use crate::events::{Due, EventQueue};
+use crate::guests::Guests;
 use crate::metrics::{Metrics, Summary};
 use crate::node::{GroupId, Node, NodeId};
 use crate::schedule::Scheduler;
@@ -129,6 +130,7 @@ pub struct World {
     /// Counts of keys without a parent: roots, and what nobody in particular asks for.
     pub(crate) orphans: RefCell<crate::hash::Map<u64, u32>>,
     pub(crate) scheduler: RefCell<Scheduler>,
+    pub(crate) guests: RefCell<Guests>,
     pub(crate) threads: Threads,
     pub(crate) nodes: RefCell<Vec<Node>>,
     /// For each group: its node, and whether it lives.
@@ -197,6 +199,7 @@ impl World {
             entropy: Cell::new(Entropy::new(0)),
             orphans: RefCell::default(),
             scheduler: RefCell::default(),
+            guests: RefCell::default(),
             threads: Threads::default(),
             nodes: RefCell::default(),
             groups: RefCell::default(),
@@ -236,6 +239,7 @@ impl World {
         *world.settings.borrow_mut() = settings;
         world.begin_clock();
         world.begin_life();
+        *world.guests.borrow_mut() = Guests::default();
         world.threads.begin();
         world.scheduler.borrow_mut().begin(world.number(), perturb, &mut world.core.borrow_mut().choices);
         Ok(Entered { world })

@@ -34,6 +34,8 @@ pub fn generator_seed() -> Option<u64> {
 #[derive(Debug)]
 pub struct Tag {
     key: u64,
+    /// Its place in the World's list of those that have not ended; outside a run, none.
+    place: u32,
     /// Changed only by the thread that has the baton.
     wakes: AtomicU32,
 }
@@ -41,8 +43,16 @@ pub struct Tag {
 impl Tag {
     /// The identity of a new child of whoever acts; `future` is the type of what it polls, for reports.
     pub fn new(future: &'static str) -> Tag {
-        let key = World::current().map_or(0, |world| world.child_key("tokio task", future));
-        Tag { key, wakes: AtomicU32::new(0) }
+        let (key, place) = World::current().map_or((0, u32::MAX), |world| world.new_guest(future));
+        Tag { key, place, wakes: AtomicU32::new(0) }
+    }
+
+    /// The task is complete, or cancelled.
+    #[inline]
+    pub fn ended(&self) {
+        if let Some(world) = World::current() {
+            world.guest_ended(self.key, self.place);
+        }
     }
 
     /// How many wakes may pass the one that happens now.

@@ -69,6 +69,12 @@ impl<S: Schedule> LocalNotified<S> {
         let _acting = crate::__sim::Acting::begin(&raw.header().sim);
         raw.poll();",
     },
+    Hunk {
+        name: "the end of a task",
+        file: "runtime/task/harness.rs",
+        anchor: "    fn complete(self) {\n",
+        replace: "    fn complete(self) {\n        self.header().sim.ended();\n",
+    },
     // The order of ready tasks.
     Hunk {
         name: "the queue",

@@ -72,7 +72,7 @@ pub(crate) fn task_line() -> Line<NOTE_BYTES> {
         if world.live_threads() > 1 {
             world.try_thread_name(|name| {
                 line.push("thread ").push_number(world.running_thread().0 as u64, 0, 0);
-                line.push(" (").push(name).push(")");
+                line.push(" (").push(if name.is_empty() { "unnamed" } else { name }).push(")");
             });
         }
         return line;
