@@ -58,10 +58,7 @@ impl Project {
         for name in ["CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR", "CARGO_NET_OFFLINE"] {
             command.env_remove(name);
         }
-        // These tests may be run by a cargo sim themselves.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIM_")) {
-            command.env_remove(name);
-        }
+        without_sim(&mut command);
         command
     }
 
@@ -85,6 +82,13 @@ impl Project {
         }
         found.sort();
         found
+    }
+}
+
+/// These tests may be run by a cargo sim themselves.
+fn without_sim(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIM_")) {
+        command.env_remove(name);
     }
 }
 
@@ -356,6 +360,54 @@ fn a_program_is_built_over_the_generated_tokio_and_is_where_it_says() {
     let paths = String::from_utf8(output.stdout).expect("a path");
     assert_eq!(paths.lines().count(), 1, "nothing else is on standard output: {paths}");
     assert_eq!(accepted(Command::new(paths.trim())), "42\n", "it is the real program");
+}
+
+/// By hand, in a debugger: the binary ran the real test without a word, or simulated it and told no verdict.
+#[test]
+fn a_test_binary_runs_one_seed_in_place_or_says_that_it_runs_for_real() {
+    let project = Project::new("by-hand");
+    let fails = SLEEPS.replace("sleeps", "fails").replace(".await;", ".await;\n    panic!(\"it fails\");");
+    let simulated = "#[sim::test]\nasync fn simulated(sim: sim::Sim) {\n    println!(\"seed {}\", sim.seed());\n}\n";
+    let sim = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").display();
+    project.file("Cargo.toml", &manifest("app", &format!("{TOKIO}\nsim = {{ path = \"{sim}\" }}")));
+    project.file("src/lib.rs", &format!("{SLEEPS}{fails}{simulated}"));
+    let mut build = project.command(&["build", "--lib", "--offline", "--target-dir", &shared_target()]);
+    let output = build.output().expect("it starts");
+    assert!(output.status.success(), "{}", text(&output));
+    let binary = String::from_utf8(output.stdout).expect("a path");
+    let run = |vars: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = Command::new(binary.trim());
+        without_sim(&mut command);
+        let vars = vars.iter().copied();
+        let output = command.current_dir(&project.folder).args(arguments).envs(vars).output().expect("it starts");
+        (output.status.code(), text(&output))
+    };
+    let in_place = [("SIM_INPLACE", "1"), ("SIM_SEED", "3")];
+
+    let (status, said) = run(&in_place, &["sleeps", "--exact"]);
+    says(&said, "sim: test=app::sleeps seed=0x3 verdict=passed digest=");
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = run(&in_place, &["fails", "--exact"]);
+    says(&said, "sim: test=app::fails seed=0x3 verdict=panicked digest=");
+    says(&said, "it fails");
+    assert_eq!(status, Some(1), "{said}");
+    let (status, said) = run(&in_place, &["simulated", "--exact"]);
+    says(&said, "seed 3\n");
+    says(&said, "sim: test=app::simulated seed=0x3 verdict=passed digest=");
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = run(&in_place[..1], &["sleeps", "--exact"]);
+    says(&said, "SIM_INPLACE=1 needs SIM_SEED");
+    assert_eq!(status, Some(101), "{said}");
+    let (status, said) = run(&in_place, &["sleeps"]);
+    says(&said, "SIM_INPLACE=1 runs one test: expected its name and --exact");
+    assert_eq!(status, Some(101), "{said}");
+
+    let (status, said) = run(&in_place[1..], &["sleeps", "--exact"]);
+    assert_eq!(said.matches("sim: ").count(), 1, "{said}");
+    says(&said, "sim: SIM_SEED is set, but only a `#[sim::test]` heeds it here");
+    assert!(status == Some(0) && said.contains("1 passed"), "it is the real test: {said}");
+    let (_, said) = run(&in_place[1..], &["--list"]);
+    assert!(!said.contains("sim: "), "{said}");
 }
 
 /// Two tasks that each say who they are, in a run that demands one order.

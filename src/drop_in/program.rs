@@ -7,10 +7,11 @@
 use super::DROP_IN;
 use crate::run::{Begun, begin, collect};
 use crate::runner::{
-    Frame, Inner, Order, SIMULATED_TEST, Served, TestInfo, became_inner, inner_test, inner_value, serve_inner,
-    serve_outer,
+    Frame, Inner, Order, SIMULATED_TEST, Served, TestInfo, became_inner, become_inner_of, inner_test, inner_value,
+    serve_inner, serve_outer,
 };
 use sim_core::{Settings, Spawn, Verdict, World};
+use sim_libc::interpose::pass_through;
 use sim_libc::process::{self, Program};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -27,6 +28,12 @@ const TIME_LIMIT: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Programs poll by the million on purpose, where a test of ours would not.
 const LIVELOCK_POLLS: u64 = 20_000_000;
 
+/// What the status of a test binary is when a test failed.
+const FAILED: i32 = 101;
+
+/// What people set who want a run of a seed.
+const BY_HAND: [&str; 4] = ["SIM_SEED", "SIM_SEEDS", "SIM_TAPE", "SIM_MODE"];
+
 /// The last panic of this process: message and place.
 static LAST_PANIC: Mutex<Option<(String, String)>> = Mutex::new(None);
 
@@ -35,20 +42,45 @@ static IN_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Runs in place of `main`.
 pub(super) fn main(program: Program) -> i32 {
-    let asked = std::env::var_os(DROP_IN).is_some_and(|v| v == "1");
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
+    // A debugger's: nobody sets it for anything else.
+    let in_place = set("SIM_INPLACE");
     let inner = inner_test();
-    if !asked || inner.as_ref().is_some_and(|name| !name.starts_with(WHOLE)) {
+    if inner.as_ref().is_some_and(|name| !name.starts_with(WHOLE)) {
         return program.run();
     }
     let args = program.args();
-    let Some(info) = info(&args) else { return program.run() };
+    let lists = args.iter().any(|a| a == "--list");
+    if !set(DROP_IN) && !in_place {
+        if let Some(name) = BY_HAND.into_iter().find(|name| set(name)).filter(|_| !lists) {
+            eprintln!(
+                "sim: {name} is set, but only a `#[sim::test]` heeds it here; everything else runs for real. `cargo sim test` \
+                 simulates this program, SIM_INPLACE=1 beside SIM_SEED one test of it in this process"
+            );
+        }
+        return program.run();
+    }
+    let Some(info) = info(&args) else {
+        if in_place && !lists {
+            eprintln!("sim: SIM_INPLACE=1 runs one test: expected its name and --exact");
+            return FAILED;
+        }
+        return program.run();
+    };
     if inner.is_none() {
         // Its harness is another one's child from here on.
         let inner = inner_value(&format!("{WHOLE}{}", info.name));
         return match serve_outer(&info, &args[1..], inner) {
             Served::Clean => 0,
-            Served::Failed => 101,
-            Served::Unsupported(_) => program.run(),
+            Served::Failed => FAILED,
+            Served::Unsupported(_) => {
+                eprintln!(
+                    "sim: test={}: this system has no hermetic processes, and a whole program is simulated in no other: use \
+                     the feature flag of sim-tokio here",
+                    info.name
+                );
+                FAILED
+            }
         };
     }
     process::begin();
@@ -65,7 +97,7 @@ pub(super) fn main(program: Program) -> i32 {
 fn info(args: &[OsString]) -> Option<TestInfo> {
     let exact = args.iter().any(|a| a == "--exact");
     let name = args.iter().skip(1).find(|a| !a.to_string_lossy().starts_with('-')).filter(|_| exact)?;
-    let krate = std::env::var("SIM_TEST_CRATE").unwrap_or_else(|_| "test".into());
+    let krate = std::env::var("SIM_TEST_CRATE").ok().or_else(crate_of_this_binary).unwrap_or_else(|| "test".into());
     let var = |name: &str| std::env::var(name).unwrap_or_default();
     let kept = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     Some(TestInfo {
@@ -79,6 +111,14 @@ fn info(args: &[OsString]) -> Option<TestInfo> {
         memory_bytes: None,
         perturb: true,
     })
+}
+
+/// Cargo calls test binaries by their crate and a hash.
+fn crate_of_this_binary() -> Option<String> {
+    let exe = std::env::current_exe().ok()?;
+    let name = exe.file_name()?.to_string_lossy();
+    let krate = name.rsplit_once('-').map_or(&*name, |(krate, _)| krate);
+    Some(krate.replace('-', "_"))
 }
 
 /// A run: it ends the process.
@@ -109,8 +149,10 @@ impl Ending {
     /// Reports and ends the process: nothing of the program runs any more.
     fn end(&self, world: &'static World, verdict: Verdict) -> ! {
         std::mem::forget(self.begun.borrow_mut().take());
-        let told = sim_libc::interpose::pass_through(|| self.frame.tell(collect(world, verdict), self.seed));
-        process::exit_now(told)
+        process::exit_now(pass_through(|| match self.frame.tell(collect(world, verdict), self.seed) {
+            0 if !process::is_child() => self.frame.end_here(self.seed),
+            told => told,
+        }))
     }
 }
 
@@ -126,9 +168,17 @@ fn exited(status: i32) {
     world.say_last_words();
 }
 
-/// Called by the runner of a simulated test inside a run: the run was only to find it. Returns where it is a mistake.
-pub(crate) fn met_simulated_test(name: &str) {
-    if IN_CHILD.load(Relaxed) && process::report(format!("{SIMULATED_TEST}{name}").as_bytes()) {
+/// Called by the runner of a simulated test inside a run: the run was only to find it. In place of a run that has no process
+/// of its own, this one goes on as that test's inner one. Returns where it is a mistake.
+pub(crate) fn met_simulated_test(info: &TestInfo) {
+    if !IN_CHILD.load(Relaxed) {
+        return;
+    }
+    if !process::is_child() {
+        let error = pass_through(|| become_inner_of(info));
+        panic!("{}: the test binary cannot be executed again: {error}", info.name);
+    }
+    if process::report(format!("{SIMULATED_TEST}{}", info.name).as_bytes()) {
         process::exit_now(0)
     }
 }

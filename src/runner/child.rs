@@ -1,6 +1,7 @@
 //! A child: one run, and what it tells its parent.
 
-use super::TestInfo;
+use super::protocol::Lines;
+use super::{TestInfo, replay};
 use crate::report::{Deviation, Latency, Report, VerdictText};
 use crate::run::{Observe, Ran, collect, run_one};
 use crate::{Ending, Sim};
@@ -226,6 +227,17 @@ impl Frame {
             return 0;
         }
         i32::from(!process::report(&bytes))
+    }
+
+    /// Where a run has no process of its own: says what it told. Whether it passed.
+    pub(super) fn say_here(&self, seed: u64, lines: &mut Lines) -> bool {
+        let told = std::mem::take(&mut *self.told_here.lock().unwrap_or_else(PoisonError::into_inner));
+        replay::say_here(&self.info, seed, !process::aslr_off(), &told, lines)
+    }
+
+    /// The same, where the run ends the process. Returns the status that it ends with.
+    pub fn end_here(&self, seed: u64) -> i32 {
+        i32::from(!self.say_here(seed, &mut Lines::new(None)))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{Ending, Sim};
 use sim_libc::process::{self, Launcher, Limits, Order};
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Does what the environment asks for, and ends the process.
 pub(super) fn work<B, F>(info: TestInfo, body: B) -> !
@@ -124,22 +124,21 @@ fn told(
     let memory_bytes = info.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let tape = TapeCell::new();
     hook_panics();
-    let told_here = Arc::new(Mutex::new(Vec::new()));
     let frame = Frame {
         info,
         tape: tape.clone(),
         watchdog: orders.watchdog,
         dispatch: crate::run::subscriber(orders.log.clone()),
-        told_here: told_here.clone(),
+        told_here: Arc::default(),
     };
+    let here = frame.clone();
     // A debugger and a sanitizer make system calls of their own.
     let limits = Limits { memory_bytes, trap: !orders.in_place };
     let mut launcher = Launcher::start(MOST_JOBS, limits, child(frame))?;
     if orders.in_place {
         let order = replay::order(&orders)?;
         launcher.run_here(order);
-        let bytes = std::mem::take(&mut *told_here.lock().unwrap_or_else(PoisonError::into_inner));
-        return Ok(Told::Clean(replay::say_here(&info, order.seed, aslr, &bytes, lines)));
+        return Ok(Told::Clean(here.say_here(order.seed, lines)));
     }
     let jobs = orders.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let mut pool = Pool::new(launcher, jobs, tape, info.name, memory_bytes, aslr, lines.beside()?);

@@ -27,7 +27,7 @@ pub use protocol::PROTOCOL;
 
 pub(crate) use child::{Frame, SIMULATED_TEST};
 pub(crate) use inner::{Inner, serve as serve_inner};
-pub(crate) use outer::{Served, serve as serve_outer};
+pub(crate) use outer::{Served, become_inner_of, serve as serve_outer};
 pub(crate) use protocol::{became_inner, inner_test, inner_value};
 pub(crate) use sim_libc::process::Order;
 
@@ -115,7 +115,7 @@ where
     F::Output: Ending,
 {
     if World::current().is_some() {
-        crate::drop_in::met_simulated_test(info.name);
+        crate::drop_in::met_simulated_test(&info);
         panic!("the simulated test {} was called inside a run: a run cannot start inside another", info.name);
     }
     match protocol::inner_test() {

@@ -22,8 +22,7 @@ where
     F: Future,
     F::Output: Ending,
 {
-    let args = [info.libtest_name(), "--exact", "--nocapture", "--test-threads=1"];
-    match serve(&info, &args, inner_value(info.name)) {
+    match serve(&info, &arguments(&info), inner_value(info.name)) {
         Served::Clean => {}
         Served::Failed => give_up(),
         Served::Unsupported(orders) => match plain::sweep(&info, &orders, body) {
@@ -33,6 +32,22 @@ where
                 give_up()
             }
         },
+    }
+}
+
+/// What the binary is told that is to run this test.
+fn arguments(info: &TestInfo) -> [&'static str; 4] {
+    [info.libtest_name(), "--exact", "--nocapture", "--test-threads=1"]
+}
+
+/// Replaces this process by the inner one of the test; returns only if that fails.
+pub(crate) fn become_inner_of(info: &TestInfo) -> io::Error {
+    match hermetic_command(Path::new("/proc/self/exe")) {
+        Ok(mut command) => {
+            command.args(arguments(info)).env(INNER, inner_value(info.name));
+            exec_in_place(command)
+        }
+        Err(error) => error,
     }
 }
 

@@ -13,6 +13,7 @@
 //! file (everything but `say` and `progress`) or a Unix socket (everything).
 
 use crate::json::{Json, object};
+use sim_libc::process;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -51,7 +52,8 @@ pub(crate) fn inner_test() -> Option<String> {
 
 /// Writes lines to the outer process, in batches.
 pub(super) struct Lines {
-    /// `None` prints what is for people to stdout and drops the rest: there is no outer process under a debugger.
+    /// `None` prints what is for people and drops the rest: there is no outer process under a debugger. It prints past std's
+    /// stdout, which a test harness captures and a thread of the run may hold.
     to: Option<File>,
     batch: Vec<u8>,
     written: Instant,
@@ -74,7 +76,7 @@ impl Lines {
     pub fn send(&mut self, kind: &str, mut object: Json) {
         if self.to.is_none() {
             match (kind, object.text("text"), object.text("message")) {
-                ("say", Some(text), _) | ("end", _, Some(text)) => println!("{text}"),
+                ("say", Some(text), _) | ("end", _, Some(text)) => process::print(&format!("{text}\n")),
                 _ => {}
             }
             return;
