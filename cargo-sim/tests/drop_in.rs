@@ -558,6 +558,13 @@ async fn tasks() {
     ended.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers() {
+    let lock = Arc::new(Mutex::new(()));
+    let _held = lock.lock().await;
+    tokio::spawn(left_then_right(lock.clone(), Arc::default())).await.unwrap();
+}
+
 #[test]
 fn threads() {
     let lock = Arc::new(StdMutex::new(()));
@@ -571,7 +578,7 @@ fn threads() {
 #[test]
 fn a_deadlock_names_the_tasks_and_the_threads() {
     let project = Project::new("deadlocks");
-    let tokio = TOKIO.replace("\"rt\"", "\"rt\", \"sync\"");
+    let tokio = TOKIO.replace("\"rt\"", "\"rt-multi-thread\", \"sync\"");
     project.file("Cargo.toml", &manifest("app", &tokio)).file("src/lib.rs", DEADLOCKS);
     let mut test = project.command(&["test", "--seeds", "20", "--offline", "--target-dir", &shared_target()]);
     let said = text(&test.output().expect("it starts"));
@@ -583,6 +590,7 @@ fn a_deadlock_names_the_tasks_and_the_threads() {
     );
     says(&said, "\n    localhost: thread 1 (tasks) waits for ");
     assert!(!said.contains("app::ends"), "it has ended: {said}");
+    assert!(!said.contains("task tokio::"), "workers are threads: {said}");
     says(&said, "\n    localhost: thread 2 (unnamed) waits for ");
 }
 

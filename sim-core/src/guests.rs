@@ -11,9 +11,6 @@ use crate::world::World;
 /// Most of them that a deadlock names.
 const MOST_NAMED: usize = 64;
 
-/// What is in the names of those that are no program's: the workers of a multi-thread runtime, which are threads of the run.
-const WORKERS: &str = "::multi_thread::worker::Launch::launch::";
-
 /// A power of two.
 const RECENT: usize = 64;
 
@@ -36,7 +33,7 @@ const NONE: u32 = u32::MAX;
 struct Slot {
     /// 0 if the slot is free.
     key: u64,
-    /// The type of its future.
+    /// The type of its future; empty if it is not listed.
     name: &'static str,
     /// How many were made before it; of a free slot, the next free one.
     ordinal: u32,
@@ -124,14 +121,15 @@ impl Guests {
 
 impl World {
     /// Whoever acts makes a task for another executor; `future` is the type of what that will poll. Returns the task's stable
-    /// identity, and its place for [`guest_ended`](Self::guest_ended).
-    pub fn new_guest(&self, future: &'static str) -> (u64, u32) {
+    /// identity, and its place for [`guest_ended`](Self::guest_ended). A deadlock names it if it is `listed`: not what is the
+    /// executor's own.
+    pub fn new_guest(&self, future: &'static str, listed: bool) -> (u64, u32) {
         let actor = self.actor.get();
         // The key of whoever acts tells its machine, too.
         let maker = if actor.key == 0 { self.place_key(actor.node) } else { actor.key };
         let mut guests = self.guests.borrow_mut();
         let (key, n) = guests.next_of(maker);
-        let at = guests.insert(key, future, actor.group);
+        let at = guests.insert(key, if listed { future } else { "" }, actor.group);
         drop(guests);
         let name = || format!("tokio task {n} of {} ({})", self.node_name(actor.node), readable(future));
         self.core.borrow_mut().choices.name_key(key, name);
@@ -150,7 +148,7 @@ impl World {
         let of = |slot: &Slot| {
             // A dead machine's are ended by nobody.
             let (node, alive) = groups[slot.group.0 as usize];
-            let named = slot.key != 0 && alive && !slot.name.contains(WORKERS);
+            let named = slot.key != 0 && alive && !slot.name.is_empty();
             named.then(|| (slot.ordinal, &nodes[node.0 as usize].name, slot.name))
         };
         let mut found: Vec<_> = guests.slots.iter().filter_map(of).collect();
@@ -172,16 +170,16 @@ mod tests {
     fn who_has_not_ended_is_named_oldest_first_and_no_more_than_a_page_of_them() {
         let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no other World");
         let world = entered.world();
-        let (first, at) = world.new_guest("app::first::{{closure}}");
-        world.new_guest("app::second::{{closure}}");
-        world.new_guest("BlockingTask<runtime::scheduler::multi_thread::worker::Launch::launch::{{closure}}>");
+        let (first, at) = world.new_guest("app::first::{{closure}}", true);
+        world.new_guest("app::second::{{closure}}", true);
+        world.new_guest("a worker", false);
         world.guest_ended(first, at);
         // Takes the place of the first one, which is told again that it has ended.
-        world.new_guest("app::third");
+        world.new_guest("app::third", true);
         world.guest_ended(first, at);
         let line = |name: &str| format!("-: tokio task app::{name} has not ended");
         assert_eq!(world.waiting_guests(), [line("second"), line("third")]);
-        (0..MOST_NAMED).for_each(|_| _ = world.new_guest("app::many"));
+        (0..MOST_NAMED).for_each(|_| _ = world.new_guest("app::many", true));
         let lines = world.waiting_guests();
         assert_eq!(
             (lines.len(), &lines[1], &*lines[MOST_NAMED]),
@@ -193,7 +191,7 @@ mod tests {
     fn those_of_a_group_that_died_are_not_named() {
         let entered = World::enter(Settings::default(), Choices::seeded(1)).expect("no other World");
         let world = entered.world();
-        world.new_guest("app::gone");
+        world.new_guest("app::gone", true);
         world.end_group(world.node_group(NodeId::OUTSIDE));
         assert_eq!(world.waiting_guests(), Vec::<String>::new());
     }

@@ -52,7 +52,8 @@ pub(super) fn main(program: Program) -> i32 {
     let args = program.args();
     let lists = args.iter().any(|a| a == "--list");
     if !set(DROP_IN) && !in_place {
-        if let Some(name) = BY_HAND.into_iter().find(|name| set(name)).filter(|_| !lists) {
+        let by_hand = BY_HAND.into_iter().find(|name| std::env::var_os(name).is_some());
+        if let Some(name) = by_hand.filter(|_| !lists) {
             eprintln!(
                 "sim: {name} is set, but only a `#[sim::test]` heeds it here; everything else runs for real. `cargo sim test` \
                  simulates this program, SIM_INPLACE=1 beside SIM_SEED one test of it in this process"

@@ -40,10 +40,15 @@ pub struct Tag {
     wakes: AtomicU32,
 }
 
+/// How those of the blocking pool's tasks begin that are tokio's own: the workers of a multi-thread runtime, which are threads of
+/// the run.
+const WORKERS: &str = "tokio::runtime::blocking::task::BlockingTask<tokio::runtime::";
+
 impl Tag {
     /// The identity of a new child of whoever acts; `future` is the type of what it polls, for reports.
     pub fn new(future: &'static str) -> Tag {
-        let (key, place) = World::current().map_or((0, u32::MAX), |world| world.new_guest(future));
+        let (key, place) =
+            World::current().map_or((0, u32::MAX), |world| world.new_guest(future, !future.starts_with(WORKERS)));
         Tag { key, place, wakes: AtomicU32::new(0) }
     }
 
