@@ -256,6 +256,20 @@ pub mod threads {
     pub fn yield_now() {
         std::thread::yield_now();
     }
+
+    /// Nothing: the system preempts.
+    #[derive(Debug)]
+    pub struct Preemptible;
+
+    impl Preemptible {
+        /// Nothing begins.
+        pub fn begin(_key: u64, _poll: u32) -> Preemptible {
+            Preemptible
+        }
+    }
+
+    /// Nothing happens.
+    pub fn preemption_point() {}
 }
 
 /// Runtimes that are turned from outside: none here.

@@ -21,7 +21,8 @@ pub use sim_libc::sockets::{
     Ahead, Event, Idle, Moment, Rest, Steps, Timers, events, is_drained, is_stepped, nothing_is_drained, parks, step,
     unparks, work_begins, work_ends,
 };
-pub use task::{Acting, Preemptible, Queue, Tag, breathe, draw, generator_seed, on, preemption_point};
+pub use sim_libc::threads::{Preemptible, preemption_point};
+pub use task::{Acting, Queue, Tag, breathe, draw, generator_seed, on};
 
 use std::sync::OnceLock;
 

@@ -10,14 +10,16 @@
 //! One exception keeps a program without threads what it is: where a *task* sleeps its thread and no thread was ever
 //! started, nobody could run meanwhile, so its sleep moves the clock and nothing else.
 //!
-//! What is deliberately absent: preemption. A thread that reads the clock on and on, or calls in vain over and over, lets others go
+//! What is deliberately absent: preemption, but for workers of a runtime, at the points of `preemption.rs`. A thread that reads the clock on and on, or calls in vain over and over, lets others go
 //! on; one that computes for ever without such a call is stuck, and the watchdog says so. Threads that libc starts for itself (aio, timers that notify by thread) are not ours and are refused.
 
 pub(crate) mod arenas;
 pub(crate) mod futex;
+mod preemption;
 pub(crate) mod queues;
 mod seat;
 
+pub use preemption::{Preemptible, preemption_point};
 pub(crate) use seat::{Start, detach, join, number, start};
 
 use crate::interpose;
