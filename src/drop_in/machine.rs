@@ -135,6 +135,9 @@ impl House {
             any = true;
             let is_done = resident.poll(cx.waker());
             let mut residents = self.residents.borrow_mut();
+            if !is_done && residents.get(i - 1).is_some_and(|other| Rc::ptr_eq(other, &resident)) {
+                continue;
+            }
             let at = residents.iter().position(|other| Rc::ptr_eq(other, &resident));
             if let Some(at) = at.filter(|_| is_done) {
                 residents.remove(at);

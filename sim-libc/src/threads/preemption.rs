@@ -54,7 +54,7 @@ pub fn preemption_point() {
     }
 }
 
-#[inline(never)]
+#[cold]
 fn preempt(Point { key, n }: Point) {
     let last = (1 << POINTS_BITS) - 1;
     if let Some(world) = World::current().filter(|_| n & last != last) {
