@@ -855,7 +855,7 @@ mod linux {
     fn a_stack_overflow_of_a_thread_is_called_one() {
         case("overflow", |e| {
             assert_eq!(e.exit, Exit::Signal(libc::SIGSEGV));
-            assert_eq!(e.note.map(|n| (n.what, n.task)), Some(("SIGSEGV (stack overflow)", "thread 1 ()")));
+            assert_eq!(e.note.map(|n| (n.what, n.task)), Some(("SIGSEGV (stack overflow)", "thread 1 (unnamed)")));
         });
     }
 

@@ -52,8 +52,10 @@ pub(super) fn main(program: Program) -> i32 {
     let args = program.args();
     let lists = args.iter().any(|a| a == "--list");
     if !set(DROP_IN) && !in_place {
-        let by_hand = BY_HAND.into_iter().find(|name| std::env::var_os(name).is_some());
-        if let Some(name) = by_hand.filter(|_| !lists) {
+        // What a plain test starts inherits all this from its `cargo sim`, which also says where results go.
+        let by_hand = std::env::var_os("SIM_RESULTS").is_none() && !lists;
+        let found = BY_HAND.into_iter().find(|name| std::env::var_os(name).is_some());
+        if let Some(name) = found.filter(|_| by_hand) {
             eprintln!(
                 "sim: {name} is set, but only a `#[sim::test]` heeds it here; everything else runs for real. `cargo sim test` \
                  simulates this program, SIM_INPLACE=1 beside SIM_SEED one test of it in this process"
